@@ -1,0 +1,48 @@
+//! What the operator wrote, checked, as one value per room.
+//!
+//! [`load`] merges the sources (later wins: defaults, file, environment, flags), reports every
+//! problem at once, and hands out a [`Config`] whose values need no further checking.
+
+mod load;
+mod problem;
+pub mod types;
+
+use garde::Validate;
+use serde::{Deserialize, Serialize};
+
+pub use self::{
+    load::{Sources, load},
+    problem::{Problem, Problems},
+};
+use crate::{discovery, graphql, http, telemetry, upstream};
+
+/// The whole configuration: one field per room, each room owns its section.
+#[derive(Clone, Debug, Default, Deserialize, Serialize, Validate)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// `[http]`: where the frontend reaches us.
+    #[garde(dive)]
+    pub http: http::Config,
+    /// `[consul]`: where services are found and where this program registers itself.
+    #[garde(dive)]
+    pub consul: discovery::Config,
+    /// `[graphql]`: what a query may ask.
+    #[garde(dive)]
+    pub graphql: graphql::Config,
+    /// `[log]`: what the log shows.
+    #[garde(dive)]
+    pub log: telemetry::LogConfig,
+    /// `[upstreams.<name>]`: how each gRPC service is called.
+    #[garde(dive)]
+    pub upstreams: upstream::ConfigMap,
+}
+
+impl Config {
+    /// The effective configuration as TOML, secrets redacted.
+    ///
+    /// # Errors
+    /// Never for a configuration that came out of [`load`]; the TOML writer's type asks for it.
+    pub fn to_toml(&self) -> Result<String, toml::ser::Error> {
+        toml::to_string_pretty(self)
+    }
+}

@@ -1,0 +1,137 @@
+//! `/livez` and `/readyz`: whether to restart this process, and whether to send it traffic.
+
+use std::{
+    collections::HashMap,
+    fmt::Write,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use axum::{
+    Router,
+    extract::{Query, State},
+    http::StatusCode,
+    routing::get,
+};
+use tokio::time::Instant;
+
+use crate::{
+    discovery::{Snapshot, Source},
+    upstream::Upstreams,
+};
+
+/// Whether this process should get traffic.
+///
+/// It is ready once every upstream had an instance, and from then on as long as any upstream has
+/// one: a field whose upstream is gone answers with an error beside its siblings, which is better
+/// than no page, and taking all replicas out because one upstream is down helps nobody. While it
+/// drains it is never ready.
+#[derive(Clone, Debug)]
+pub struct Readiness(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    upstreams: Upstreams,
+    /// For each upstream, whether it ever had an instance.
+    seen: Vec<AtomicBool>,
+    draining: AtomicBool,
+}
+
+impl Readiness {
+    /// The readiness of a process that calls `upstreams`.
+    pub fn new(upstreams: Upstreams) -> Self {
+        let seen = upstreams.connected().iter().map(|_| AtomicBool::new(false)).collect();
+        Self(Arc::new(Inner { upstreams, seen, draining: AtomicBool::new(false) }))
+    }
+
+    /// Takes the process out of traffic for good.
+    pub fn drain(&self) {
+        self.0.draining.store(true, Ordering::Relaxed);
+    }
+
+    /// The verdict with one line per check, as at `now`.
+    pub fn check(&self, now: Instant) -> Report {
+        let (mut all_seen, mut any_now) = (true, false);
+        let mut lines = String::new();
+        for (upstream, seen) in self.0.upstreams.connected().iter().zip(&self.0.seen) {
+            let snapshot = upstream.watch.borrow().clone();
+            let has = !snapshot.members.list().is_empty();
+            if has {
+                seen.store(true, Ordering::Relaxed);
+            }
+            all_seen &= seen.load(Ordering::Relaxed);
+            any_now |= has;
+            let mark = if has { '+' } else { '-' };
+            // Writing to a String cannot fail.
+            let _ = writeln!(lines, "[{mark}] upstream {}: {}", upstream.name, tell(&snapshot, now));
+            let ejected = upstream.balance.ejected();
+            if !ejected.is_empty() {
+                let ejected: Vec<_> = ejected.iter().map(|address| address.as_str()).collect();
+                let _ = writeln!(
+                    lines,
+                    "[!] upstream {}: ejected at present: {}",
+                    upstream.name,
+                    ejected.join(", ")
+                );
+            }
+        }
+        let draining = self.0.draining.load(Ordering::Relaxed);
+        if draining {
+            lines.push_str("[-] shutdown: draining\n");
+        }
+        Report { ready: all_seen && any_now && !draining, lines }
+    }
+}
+
+/// What `/readyz` says.
+#[derive(Debug)]
+pub struct Report {
+    /// The verdict.
+    pub ready: bool,
+    /// One line per check: `[+]` good, `[-]` bad, `[!]` good but worth knowing.
+    pub lines: String,
+}
+
+fn tell(snapshot: &Snapshot, now: Instant) -> String {
+    let instances = match snapshot.members.list().len() {
+        0 => "no instance".to_owned(),
+        1 => "1 instance".to_owned(),
+        n => format!("{n} instances"),
+    };
+    let stale = Duration::from_secs(snapshot.source.staleness(now).as_secs());
+    let stale = humantime::format_duration(stale);
+    match &snapshot.source {
+        Source::Live => instances,
+        Source::HeldEmpty { .. } => format!(
+            "{instances}, held: Consul calls the service empty, for {stale} now"
+        ),
+        Source::Failing { problem, .. } => {
+            format!("{instances}, last good list, stale for {stale}: {problem}")
+        }
+    }
+}
+
+pub(super) fn routes(readiness: Readiness) -> Router {
+    Router::new()
+        .route("/livez", get(|| async { "ok\n" }))
+        .route("/readyz", get(readyz))
+        .with_state(readiness)
+}
+
+async fn readyz(
+    State(readiness): State<Readiness>,
+    Query(query): Query<HashMap<String, String>>,
+) -> (StatusCode, String) {
+    let report = readiness.check(Instant::now());
+    let (status, verdict) = match report.ready {
+        true => (StatusCode::OK, "ready\n"),
+        false => (StatusCode::SERVICE_UNAVAILABLE, "not ready\n"),
+    };
+    match query.contains_key("verbose") {
+        true => (status, report.lines + verdict),
+        false => (status, verdict.to_owned()),
+    }
+}

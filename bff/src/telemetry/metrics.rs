@@ -1,0 +1,123 @@
+//! Metrics: OpenTelemetry instruments, rendered for Prometheus.
+//!
+//! No label ever carries what a client sent: an upstream's name comes from the code.
+
+use std::{fmt, sync::Arc};
+
+use opentelemetry::{
+    KeyValue,
+    metrics::{Meter, MeterProvider},
+};
+use opentelemetry_sdk::{Resource, metrics::SdkMeterProvider};
+use prometheus::{Registry, TextEncoder};
+use tokio::time::Instant;
+
+use crate::{discovery::Source, upstream::Upstreams};
+
+/// The instruments of one server. Clones share them.
+#[derive(Clone)]
+pub struct Metrics {
+    registry: Registry,
+    provider: Arc<SdkMeterProvider>,
+}
+
+impl fmt::Debug for Metrics {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Metrics")
+    }
+}
+
+impl Metrics {
+    /// No instruments yet.
+    ///
+    /// # Errors
+    /// When the exporter cannot be registered, which a fresh registry does not refuse.
+    pub fn new() -> anyhow::Result<Self> {
+        let registry = Registry::new();
+        let exporter = opentelemetry_prometheus::exporter()
+            .with_registry(registry.clone())
+            // There is one scope; a label on every series would say so each time.
+            .scope_info_enabled(false)
+            .build()?;
+        let resource = Resource::builder().with_service_name("bff").build();
+        let provider =
+            SdkMeterProvider::builder().with_resource(resource).with_reader(exporter).build();
+        let provider = Arc::new(provider);
+        Ok(Self { registry, provider })
+    }
+
+    /// Where rooms make their instruments.
+    pub fn meter(&self) -> Meter {
+        self.provider.meter("bff")
+    }
+
+    /// Everything, in Prometheus' text format.
+    ///
+    /// # Errors
+    /// When a collected metric breaks the format's rules.
+    pub fn render(&self) -> Result<String, prometheus::Error> {
+        TextEncoder::new().encode_to_string(&self.registry.gather())
+    }
+
+    /// Watches discovery and balance of `upstreams`.
+    pub fn observe(&self, upstreams: &Upstreams) {
+        let meter = self.meter();
+        let each = upstreams.clone();
+        meter
+            .u64_observable_gauge("bff.discovery.instances")
+            .with_description("Instances in the list in use.")
+            .with_callback(move |gauge| {
+                for upstream in each.connected() {
+                    let instances = upstream.watch.borrow().members.list().len() as u64;
+                    gauge.observe(instances, &[KeyValue::new("upstream", upstream.name)]);
+                }
+            })
+            .build();
+        let each = upstreams.clone();
+        meter
+            .f64_observable_gauge("bff.discovery.staleness")
+            .with_unit("s")
+            .with_description("For how long the list in use has not been confirmed.")
+            .with_callback(move |gauge| {
+                let now = Instant::now();
+                for upstream in each.connected() {
+                    let stale = upstream.watch.borrow().source.staleness(now).as_secs_f64();
+                    gauge.observe(stale, &[KeyValue::new("upstream", upstream.name)]);
+                }
+            })
+            .build();
+        let each = upstreams.clone();
+        meter
+            .u64_observable_gauge("bff.discovery.held_empty")
+            .with_description("1 while Consul calls the service empty and the last list is held.")
+            .with_callback(move |gauge| {
+                for upstream in each.connected() {
+                    let held = matches!(upstream.watch.borrow().source, Source::HeldEmpty { .. });
+                    gauge.observe(held.into(), &[KeyValue::new("upstream", upstream.name)]);
+                }
+            })
+            .build();
+        let each = upstreams.clone();
+        meter
+            .u64_observable_gauge("bff.balance.ejected")
+            .with_description("Instances that take no calls at present.")
+            .with_callback(move |gauge| {
+                for upstream in each.connected() {
+                    let ejected = upstream.balance.ejected().len() as u64;
+                    gauge.observe(ejected, &[KeyValue::new("upstream", upstream.name)]);
+                }
+            })
+            .build();
+        let each = upstreams.clone();
+        meter
+            .u64_observable_gauge("bff.balance.in_flight")
+            .with_description("Calls in flight on listed instances.")
+            .with_callback(move |gauge| {
+                for upstream in each.connected() {
+                    let calls = upstream.balance.in_flight().into();
+                    gauge.observe(calls, &[KeyValue::new("upstream", upstream.name)]);
+                }
+            })
+            .build();
+    }
+}

@@ -1,0 +1,91 @@
+//! What a resolver learns when a call failed.
+
+use tonic::{Code, Status};
+
+use crate::{
+    balance::NoInstance,
+    resilience::{classify, retry::Attempts},
+    telemetry::chain,
+};
+
+/// Why a call has no answer, in the terms of whoever asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// It could not be reached, or nobody is there.
+    Unavailable,
+    /// It did not answer in time.
+    Timeout,
+    /// It answered with an error.
+    Answered,
+}
+
+/// A call that failed for good. Its display text is fit for a client: it shows no address and no
+/// word of the upstream's own.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("{upstream} {}", match kind {
+    Kind::Unavailable => "is unavailable".to_owned(),
+    Kind::Timeout => "did not answer in time".to_owned(),
+    Kind::Answered => format!("answered with {}", code_name(*code)),
+})]
+pub struct UpstreamError {
+    /// The upstream's name in the configuration.
+    pub upstream: &'static str,
+    /// Why.
+    pub kind: Kind,
+    /// The true gRPC status: an own deadline is DEADLINE_EXCEEDED, whatever the client library
+    /// calls it.
+    pub code: Code,
+    /// How many attempts were started.
+    pub attempts: u32,
+    /// Everything known, for the log.
+    pub detail: String,
+}
+
+impl UpstreamError {
+    /// The error of a call to `upstream` that ended with `status`.
+    pub(super) fn new(upstream: &'static str, status: &Status, attempts: &Attempts) -> Self {
+        let code = classify::of_error(status).code;
+        let nobody = classify::find::<NoInstance>(status);
+        let kind = match code {
+            Code::Unavailable => Kind::Unavailable,
+            Code::DeadlineExceeded => Kind::Timeout,
+            _ => Kind::Answered,
+        };
+        Self {
+            upstream,
+            kind,
+            code,
+            // A call nobody was there for was not attempted.
+            attempts: if nobody.is_some() { 0 } else { attempts.count() },
+            detail: chain(status),
+        }
+    }
+
+    /// The status as gRPC spells it, such as `UNAVAILABLE`.
+    pub fn grpc_status(&self) -> &'static str {
+        code_name(self.code)
+    }
+}
+
+/// The name of a status code in gRPC's documents.
+fn code_name(code: Code) -> &'static str {
+    match code {
+        Code::Ok => "OK",
+        Code::Cancelled => "CANCELLED",
+        Code::Unknown => "UNKNOWN",
+        Code::InvalidArgument => "INVALID_ARGUMENT",
+        Code::DeadlineExceeded => "DEADLINE_EXCEEDED",
+        Code::NotFound => "NOT_FOUND",
+        Code::AlreadyExists => "ALREADY_EXISTS",
+        Code::PermissionDenied => "PERMISSION_DENIED",
+        Code::ResourceExhausted => "RESOURCE_EXHAUSTED",
+        Code::FailedPrecondition => "FAILED_PRECONDITION",
+        Code::Aborted => "ABORTED",
+        Code::OutOfRange => "OUT_OF_RANGE",
+        Code::Unimplemented => "UNIMPLEMENTED",
+        Code::Internal => "INTERNAL",
+        Code::Unavailable => "UNAVAILABLE",
+        Code::DataLoss => "DATA_LOSS",
+        Code::Unauthenticated => "UNAUTHENTICATED",
+    }
+}

@@ -1,0 +1,68 @@
+//! The greeter: `helloworld.Greeter`.
+
+use futures_util::{Stream, StreamExt};
+use http::Uri;
+use proto::helloworld::{HelloRequest, greeter_client::GreeterClient};
+
+use super::{Known, Outgoing, UpstreamError};
+use crate::resilience::{Method, UpstreamService};
+
+/// The greeter's description.
+pub const KNOWN: Known = Known {
+    name: "greeter",
+    service: "greeter-srv",
+    methods: &[
+        // Greeting twice greets no harder than greeting once.
+        Method { path: "/helloworld.Greeter/SayHello", idempotent: true, streaming: false },
+        Method {
+            path: "/helloworld.Greeter/SayHelloStreamReply",
+            idempotent: true,
+            streaming: true,
+        },
+    ],
+};
+
+/// The typed client of the greeter.
+#[derive(Clone, Debug)]
+pub struct Greeter {
+    client: GreeterClient<UpstreamService>,
+}
+
+impl Greeter {
+    pub(super) fn new(service: UpstreamService) -> Self {
+        // The balancer decides where a call goes; the origin only fills the URI in.
+        Self { client: GreeterClient::with_origin(service, Uri::from_static("http://greeter")) }
+    }
+
+    /// One greeting for `name`.
+    ///
+    /// # Errors
+    /// [`UpstreamError`] when there is no answer within the upstream's deadline.
+    pub async fn say_hello(&self, name: String) -> Result<String, UpstreamError> {
+        let Outgoing { request, attempts } = Outgoing::new(HelloRequest { name });
+        match self.client.clone().say_hello(request).await {
+            Ok(reply) => Ok(reply.into_inner().message),
+            Err(status) => Err(UpstreamError::new(KNOWN.name, &status, &attempts)),
+        }
+    }
+
+    /// A series of greetings for `name`, until the greeter ends it. Dropping the stream cancels
+    /// the call.
+    ///
+    /// # Errors
+    /// [`UpstreamError`] when the first greeting does not come within the upstream's deadline;
+    /// the same as the last item when the stream breaks later.
+    pub async fn greetings(
+        &self,
+        name: String,
+    ) -> Result<impl Stream<Item = Result<String, UpstreamError>> + use<>, UpstreamError> {
+        let Outgoing { request, attempts } = Outgoing::new(HelloRequest { name });
+        match self.client.clone().say_hello_stream_reply(request).await {
+            Ok(replies) => Ok(replies.into_inner().map(move |reply| match reply {
+                Ok(reply) => Ok(reply.message),
+                Err(status) => Err(UpstreamError::new(KNOWN.name, &status, &attempts)),
+            })),
+            Err(status) => Err(UpstreamError::new(KNOWN.name, &status, &attempts)),
+        }
+    }
+}

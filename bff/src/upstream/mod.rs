@@ -1,0 +1,130 @@
+//! The gRPC services behind the fields: typed clients over the resilience stack.
+//!
+//! **Invariant:** resolvers see typed clients, never channels.
+//!
+//! A new upstream is one file beside [`greeter`], one entry in [`KNOWN`], one field of
+//! [`Upstreams`] and one line in [`Upstreams::connect`].
+
+mod config;
+mod error;
+pub mod greeter;
+
+use std::sync::Arc;
+
+use tonic::{IntoRequest, Request};
+
+pub use self::{
+    config::{Config, ConfigMap},
+    error::{Kind, UpstreamError},
+    greeter::Greeter,
+};
+use crate::{
+    balance::{Balance, Options, channel::Http2},
+    config::types::ServiceName,
+    discovery::{Catalog, Watch, WatchOptions, fixed, watch},
+    resilience::{self, Method, UpstreamService, retry::Attempts},
+};
+
+/// An upstream this program has a client for.
+#[derive(Clone, Copy, Debug)]
+pub struct Known {
+    /// Its name in the configuration, in errors and in metrics.
+    pub name: &'static str,
+    /// Its service name in Consul, unless configured otherwise.
+    pub service: &'static str,
+    /// Its methods.
+    pub methods: &'static [Method],
+}
+
+impl Known {
+    /// What is configured for it if the operator says nothing.
+    pub fn config(&self) -> Config {
+        let service = ServiceName::try_from(self.service.to_owned()).ok();
+        Config { service, ..Config::default() }
+    }
+}
+
+/// Every upstream this program has a client for.
+pub const KNOWN: &[Known] = &[greeter::KNOWN];
+
+/// The typed clients, and what is known of the services behind them.
+#[derive(Clone, Debug)]
+pub struct Upstreams {
+    /// Greets people.
+    pub greeter: Greeter,
+    connected: Arc<[Connected]>,
+}
+
+/// One upstream's place in the discovery and in the balance.
+#[derive(Clone, Debug)]
+pub struct Connected {
+    /// Its name in the configuration.
+    pub name: &'static str,
+    /// Its instances.
+    pub watch: Watch,
+    /// Chooses among them.
+    pub balance: Balance<Http2>,
+}
+
+impl Upstreams {
+    /// Starts to watch every upstream's instances and builds the clients. Nothing is sent yet,
+    /// and nothing is waited for.
+    ///
+    /// Has to be called within a tokio runtime.
+    pub fn connect<C: Catalog + Clone>(configs: &ConfigMap, catalog: &C, times: WatchOptions) -> Self {
+        let mut connected = Vec::new();
+        let mut connect = |known: &Known| {
+            let (entry, service) = connect(known, configs, catalog, times);
+            connected.push(entry);
+            service
+        };
+        let greeter = Greeter::new(connect(&greeter::KNOWN));
+        Self { greeter, connected: connected.into() }
+    }
+
+    /// Every upstream, for readiness and metrics.
+    pub fn connected(&self) -> &[Connected] {
+        &self.connected
+    }
+}
+
+fn connect<C: Catalog + Clone>(
+    known: &Known,
+    configs: &ConfigMap,
+    catalog: &C,
+    times: WatchOptions,
+) -> (Connected, UpstreamService) {
+    let config = configs.get(known.name).cloned().unwrap_or_else(|| known.config());
+    let watch = match (&config.endpoints, &config.service) {
+        (Some(endpoints), _) => fixed::watch(endpoints),
+        (None, Some(service)) => watch(catalog.clone(), service.clone(), times),
+        // Validation asks for one of them.
+        (None, None) => fixed::watch(&[]),
+    };
+    let options = Options {
+        name: known.name.into(),
+        strategy: config.balancer,
+        ejection: config.ejection.clone(),
+    };
+    let http2 =
+        Http2 { connect_timeout: config.connect_timeout, keepalive: config.keepalive };
+    let balance = Balance::following(options, http2, watch.clone());
+    let service =
+        resilience::stack(balance.clone(), config.timeout, &config.retry, known.methods);
+    (Connected { name: known.name, watch, balance }, service)
+}
+
+/// One call of a typed client: its request, and where its attempts are counted.
+struct Outgoing<T> {
+    request: Request<T>,
+    attempts: Attempts,
+}
+
+impl<T> Outgoing<T> {
+    fn new(message: T) -> Self {
+        let attempts = Attempts::default();
+        let mut request = message.into_request();
+        request.extensions_mut().insert(attempts.clone());
+        Self { request, attempts }
+    }
+}

@@ -1,0 +1,123 @@
+//! The greeter: a gRPC service that greets, says how it feels, and can be found in Consul.
+//!
+//! [`run`] is the whole program behind its socket and its stop signal, so that tests and `main`
+//! share one door.
+
+mod options;
+mod registration;
+mod service;
+mod shutdown;
+
+use std::{io::IsTerminal, process::ExitCode};
+
+use anyhow::Context;
+use clap::Parser;
+use proto::helloworld::greeter_server::GreeterServer;
+use tokio::{
+    net::TcpListener,
+    sync::oneshot,
+    time::{sleep, timeout},
+};
+use tokio_stream::wrappers::TcpListenerStream;
+use tonic::transport::Server;
+use tonic_health::ServingStatus;
+use tracing::{info, warn};
+use tracing_subscriber::EnvFilter;
+
+pub use self::{options::Options, shutdown::signal};
+use self::{
+    registration::{Registrar, Registration},
+    service::GreeterService,
+};
+
+/// Runs with the process's arguments until a signal: what the program's `main` does.
+pub async fn main() -> ExitCode {
+    start(Options::parse(), signal()).await
+}
+
+/// Logs, listens, says where on standard output, and [`run`]s; errors go to standard error.
+pub async fn start(options: Options, stop: impl Future<Output = ()>) -> ExitCode {
+    // consulrs and rustify write lines for every call; their errors reach the log through us.
+    let quiet = "consulrs=off,rustify=off";
+    let filter = std::env::var("RUST_LOG").unwrap_or_else(|_| "info".to_owned());
+    let started = tracing_subscriber::fmt()
+        .with_env_filter(EnvFilter::new(format!("{filter},{quiet}")))
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
+        .try_init();
+    if let Err(error) = started {
+        tracing::debug!(%error, "the log was started before");
+    }
+    let outcome = async {
+        let listener = TcpListener::bind(options.listen)
+            .await
+            .with_context(|| format!("cannot listen on {}", options.listen))?;
+        // For whoever asked for port 0: the one line on standard output.
+        println!("listening on {}", listener.local_addr()?);
+        run(listener, options, stop).await
+    };
+    match outcome.await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("greeter-srv: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Serves on `listener` until `stop`, then drains: NOT_SERVING first, then out of Consul, then
+/// the open calls, and at most `options.drain_timeout` for those.
+///
+/// # Errors
+/// When the options cannot be put to work or the listener fails.
+pub async fn run(
+    listener: TcpListener,
+    options: Options,
+    stop: impl Future<Output = ()>,
+) -> anyhow::Result<()> {
+    let bound = listener.local_addr().context("the listener has no address")?;
+    let registration = Registration::new(&options, bound)?;
+    let (health, health_service) = tonic_health::server::health_reporter();
+    health.set_serving::<GreeterServer<GreeterService>>().await;
+    let reflection = tonic_reflection::server::Builder::configure()
+        .register_encoded_file_descriptor_set(proto::FILE_DESCRIPTOR_SET)
+        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+        .build_v1()
+        .context("the descriptors of the services cannot be read")?;
+
+    let (drain, drained) = oneshot::channel::<()>();
+    let server = Server::builder()
+        .add_service(health_service)
+        .add_service(reflection)
+        .add_service(GreeterServer::new(GreeterService::new(&options)))
+        .serve_with_incoming_shutdown(TcpListenerStream::new(listener), async {
+            // A sender that is gone means the same as a message.
+            let _ = drained.await;
+        });
+    let server = tokio::spawn(server);
+    info!(address = %bound, "serving");
+    let registrar = registration.map(Registrar::start);
+
+    stop.await;
+    info!("stopping: not serving, finishing open calls");
+    health.set_not_serving::<GreeterServer<GreeterService>>().await;
+    health.set_service_status("", ServingStatus::NotServing).await;
+    if let Some(registrar) = registrar {
+        registrar.deregister().await;
+    }
+    let _ = drain.send(());
+    match timeout(options.drain_timeout, server).await {
+        Ok(ended) => ended.context("the server panicked")?.context("the listener failed"),
+        Err(_) => {
+            warn!("calls are still open, stopping anyway");
+            Ok(())
+        }
+    }
+}
+
+/// A pause that a test may make as short as nothing.
+async fn pause(duration: std::time::Duration) {
+    if !duration.is_zero() {
+        sleep(duration).await;
+    }
+}

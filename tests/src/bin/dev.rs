@@ -1,0 +1,217 @@
+//! `cargo dev`: the whole system in one terminal, on real processes, with nothing to install.
+
+use std::{
+    env,
+    net::SocketAddr,
+    path::PathBuf,
+    process::ExitCode,
+    time::Duration,
+};
+
+use anyhow::{Context, bail};
+use bff_tests::{
+    fixtures::consul::ConsulFixture,
+    process::{Program, stdin_closed},
+};
+use clap::{Parser, Subcommand};
+use futures_util::{StreamExt, stream::FuturesUnordered};
+use tokio::time::{Instant, sleep, timeout};
+
+/// A fixture Consul, some greeter-srv instances and the BFF.
+#[derive(Debug, Parser)]
+#[command(name = "cargo dev", bin_name = "cargo dev --")]
+struct Cli {
+    #[command(subcommand)]
+    program: Option<Inner>,
+    /// A real Consul agent to use instead of the fixture.
+    #[arg(long, value_name = "URL")]
+    consul: Option<String>,
+    /// Where the BFF listens.
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8000")]
+    http: SocketAddr,
+    /// How many greeter-srv instances to run.
+    #[arg(long, value_name = "N", default_value_t = 2)]
+    instances: usize,
+    /// A configuration file for the BFF.
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+}
+
+/// The programs this one runs as its children, by executing itself.
+#[derive(Debug, Subcommand)]
+enum Inner {
+    #[command(hide = true)]
+    GreeterSrv(greeter_srv::Options),
+    #[command(hide = true)]
+    Bff {
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<String>,
+    },
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let cli = Cli::parse();
+    match cli.program {
+        Some(Inner::GreeterSrv(options)) => greeter_srv::start(options, child_stop()).await,
+        Some(Inner::Bff { args }) => {
+            let args = std::iter::once("bff".to_owned()).chain(args);
+            bff::cli::run(bff::cli::Cli::parse_from(args), child_stop()).await
+        }
+        None => match dev(cli).await {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => {
+                eprintln!("cargo dev: {error:#}");
+                ExitCode::FAILURE
+            }
+        },
+    }
+}
+
+/// A child stops for a signal, and when its parent is gone.
+async fn child_stop() {
+    tokio::select! {
+        () = bff::shutdown::signal() => {}
+        () = stdin_closed() => {}
+    }
+}
+
+async fn dev(cli: Cli) -> anyhow::Result<()> {
+    let stop = bff::shutdown::signal();
+    tokio::pin!(stop);
+    let mut system = System::default();
+    let outcome = tokio::select! {
+        () = &mut stop => Ok(()),
+        started = system.start(&cli) => started,
+    };
+    let outcome = match outcome {
+        Ok(()) if system.bff.is_some() => {
+            tokio::select! {
+                () = &mut stop => Ok(()),
+                ended = system.watch() => ended,
+            }
+        }
+        other => other,
+    };
+    eprintln!("\nstopping");
+    let stopped = tokio::select! {
+        stopped = system.stop() => stopped,
+        // A second Ctrl-C: the children die with this process.
+        () = bff::shutdown::signal() => Ok(()),
+    };
+    outcome.and(stopped)
+}
+
+/// Everything that runs.
+#[derive(Default)]
+struct System {
+    consul: Option<ConsulFixture>,
+    greeters: Vec<Program>,
+    bff: Option<Program>,
+}
+
+impl System {
+    /// Starts everything and, once it all answers, says where it is.
+    async fn start(&mut self, cli: &Cli) -> anyhow::Result<()> {
+        let consul = match &cli.consul {
+            Some(url) => url.trim_end_matches('/').to_owned(),
+            None => self.consul.insert(ConsulFixture::start().await?).url(),
+        };
+        let executable = env::current_exe().context("this program's own path is unknown")?;
+        for _ in 0..cli.instances {
+            let args = ["greeter-srv", "--listen", "127.0.0.1:0", "--consul", &consul];
+            let greeter = Program::start(&executable, args).await.context("greeter-srv")?;
+            self.greeters.push(greeter);
+        }
+        let http = cli.http.to_string();
+        let mut args = vec!["bff", "run", "--listen", &http, "--consul", &consul];
+        let config = cli.config.as_ref().map(|path| path.display().to_string());
+        if let Some(config) = &config {
+            args.extend(["--config", config]);
+        }
+        let bff = Program::start(&executable, args).await.context("bff")?;
+        let url = format!("http://{}", bff.addr());
+        self.bff = Some(bff);
+        self.wait_until_it_answers(&url).await?;
+        self.tell(&url, &consul);
+        Ok(())
+    }
+
+    /// Ready means that one instance is known; a person at the terminal wants all of them.
+    async fn wait_until_it_answers(&self, url: &str) -> anyhow::Result<()> {
+        let wanted = format!("upstream greeter: {} instance", self.greeters.len());
+        let deadline = Instant::now() + Duration::from_secs(60);
+        loop {
+            let page = reqwest::get(format!("{url}/readyz?verbose")).await;
+            let text = match page {
+                Ok(page) => page.text().await.unwrap_or_default(),
+                Err(error) => error.to_string(),
+            };
+            if text.contains(&wanted) || (self.greeters.is_empty() && !text.is_empty()) {
+                return Ok(());
+            }
+            if Instant::now() > deadline {
+                bail!("the BFF does not become ready:\n{text}");
+            }
+            sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    fn tell(&self, url: &str, consul: &str) {
+        let pid = |program: &Program| program.pid().unwrap_or(0);
+        println!("\nEverything is up.\n");
+        println!("  playground   {url}/");
+        println!("  GraphQL      {url}/graphql");
+        println!("  readiness    {url}/readyz?verbose");
+        println!("  metrics      {url}/metrics");
+        let kind = if self.consul.is_some() { "fixture" } else { "real" };
+        println!("  Consul       {consul}   ({kind})");
+        for greeter in &self.greeters {
+            println!("  greeter-srv  {}   (pid {})", greeter.addr(), pid(greeter));
+        }
+        println!("\nTry:\n");
+        println!(
+            "  curl -s {url}/graphql -H 'content-type: application/json' \
+             -d '{{\"query\":\"{{ hello {{ message }} }}\"}}'"
+        );
+        println!("\nCtrl-C ends all of it.\n");
+    }
+
+    /// Ends when the BFF does; a greeter that ends is worth a line, not the end.
+    async fn watch(&mut self) -> anyhow::Result<()> {
+        let Some(bff) = &mut self.bff else { return Ok(()) };
+        let mut greeters: FuturesUnordered<_> = self
+            .greeters
+            .iter_mut()
+            .map(|greeter| async {
+                let addr = greeter.addr();
+                (addr, greeter.wait().await)
+            })
+            .collect();
+        loop {
+            tokio::select! {
+                status = bff.wait() => bail!("the BFF ended by itself: {}", status?),
+                Some((addr, status)) = greeters.next() => {
+                    eprintln!("greeter-srv at {addr} ended: {}", status?);
+                }
+            }
+        }
+    }
+
+    /// The BFF first, so that it drains while its upstreams still answer.
+    async fn stop(self) -> anyhow::Result<()> {
+        const LIMIT: Duration = Duration::from_secs(30);
+        if let Some(bff) = self.bff {
+            bff.stop(LIMIT).await.context("bff")?;
+        }
+        let mut greeters: FuturesUnordered<_> =
+            self.greeters.into_iter().map(|greeter| greeter.stop(LIMIT)).collect();
+        timeout(LIMIT, async {
+            while let Some(stopped) = greeters.next().await {
+                stopped.context("greeter-srv")?;
+            }
+            Ok(())
+        })
+        .await?
+    }
+}

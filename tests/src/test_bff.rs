@@ -1,0 +1,149 @@
+//! A BFF in this process, as the program runs it.
+
+use std::{net::SocketAddr, time::Duration};
+
+use bff::config::{Config, Sources};
+use serde_json::{Value, json};
+use tokio::{net::TcpListener, sync::oneshot, task::JoinHandle, time::Instant};
+
+/// Builds a [`TestBff`].
+#[derive(Debug, Default)]
+pub struct TestBffBuilder {
+    flags: Vec<(String, String)>,
+}
+
+impl TestBffBuilder {
+    /// Sets a configuration key, such as `upstreams.greeter.timeout`.
+    pub fn set(mut self, key: &str, value: impl ToString) -> Self {
+        self.flags.push((key.to_owned(), value.to_string()));
+        self
+    }
+
+    /// Finds services in the Consul at `url`.
+    pub fn consul(self, url: impl ToString) -> Self {
+        self.set("consul.address", url)
+    }
+
+    /// Starts it.
+    ///
+    /// # Panics
+    /// When the configuration is bad or no port is left.
+    #[expect(clippy::expect_used, reason = "a test that cannot start should say so")]
+    pub async fn start(self) -> TestBff {
+        let config = self.config();
+        let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("a free port");
+        let addr = listener.local_addr().expect("an address");
+        let (stop, stopped) = oneshot::channel::<()>();
+        let task = tokio::spawn(bff::serve(listener, config, async {
+            let _ = stopped.await;
+        }));
+        TestBff { addr, http: reqwest::Client::new(), stop: Some(stop), task: Some(task) }
+    }
+
+    #[expect(clippy::expect_used, reason = "a test that cannot start should say so")]
+    fn config(self) -> Config {
+        let sources = Sources { flags: self.flags, ..Sources::default() };
+        bff::config::load(&sources).expect("a good configuration")
+    }
+}
+
+/// A running BFF.
+#[derive(Debug)]
+pub struct TestBff {
+    addr: SocketAddr,
+    http: reqwest::Client,
+    stop: Option<oneshot::Sender<()>>,
+    task: Option<JoinHandle<anyhow::Result<()>>>,
+}
+
+impl TestBff {
+    /// A builder with the defaults, but for the registration: few tests want one.
+    pub fn builder() -> TestBffBuilder {
+        TestBffBuilder::default().set("consul.register", false)
+    }
+
+    /// Where it listens.
+    pub fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+
+    /// A URL on it.
+    pub fn url(&self, path: &str) -> String {
+        format!("http://{}{path}", self.addr)
+    }
+
+    /// Executes a GraphQL operation and returns the whole answer.
+    ///
+    /// # Panics
+    /// When there is no answer or it is no JSON.
+    #[expect(clippy::expect_used, reason = "a test without an answer has failed")]
+    pub async fn query(&self, query: &str) -> Value {
+        let answer = self.http.post(self.url("/graphql")).json(&json!({ "query": query }));
+        answer.send().await.expect("an answer").json().await.expect("a JSON answer")
+    }
+
+    /// Asks for a greeting and says whether it came without an error.
+    pub async fn greets(&self) -> bool {
+        let answer = self.query("{ hello { message } }").await;
+        answer["data"]["hello"]["message"] == "Hello, iveBoy!" && answer.get("errors").is_none()
+    }
+
+    /// Fetches a page as text, with its status.
+    ///
+    /// # Panics
+    /// When there is no answer.
+    #[expect(clippy::expect_used, reason = "a test without an answer has failed")]
+    pub async fn get(&self, path: &str) -> (u16, String) {
+        let answer = self.http.get(self.url(path)).send().await.expect("an answer");
+        (answer.status().as_u16(), answer.text().await.expect("text"))
+    }
+
+    /// Waits until `/readyz?verbose` fulfils `condition`.
+    ///
+    /// # Panics
+    /// When it does not within half a minute.
+    pub async fn wait_readyz(&self, condition: impl Fn(u16, &str) -> bool) {
+        self.wait_page("/readyz?verbose", condition).await;
+    }
+
+    /// Waits until a page fulfils `condition`.
+    ///
+    /// # Panics
+    /// When it does not within half a minute.
+    pub async fn wait_page(&self, path: &str, condition: impl Fn(u16, &str) -> bool) {
+        let deadline = Instant::now() + Duration::from_secs(30);
+        loop {
+            let (status, text) = self.get(path).await;
+            if condition(status, &text) {
+                return;
+            }
+            assert!(Instant::now() < deadline, "{path} stayed at {status}: {text}");
+            tokio::task::yield_now().await;
+        }
+    }
+
+    /// Waits until it is ready.
+    pub async fn wait_ready(&self) {
+        self.wait_readyz(|status, _| status == 200).await;
+    }
+
+    /// Stops it as a signal would, and waits for the end of its drain.
+    ///
+    /// # Panics
+    /// When it ends with an error.
+    #[expect(clippy::expect_used, reason = "a test whose server failed has failed")]
+    pub async fn stop(mut self) {
+        drop(self.stop.take());
+        if let Some(task) = self.task.take() {
+            task.await.expect("no panic").expect("a clean end");
+        }
+    }
+}
+
+impl Drop for TestBff {
+    fn drop(&mut self) {
+        if let Some(task) = &self.task {
+            task.abort();
+        }
+    }
+}
