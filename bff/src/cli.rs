@@ -61,12 +61,19 @@ fn key_value(text: &str) -> Result<(String, String), String> {
 impl ConfigArgs {
     fn load(self) -> Result<Config, Problems> {
         let mut flags = self.set;
-        flags.extend(self.listen.map(|addr| ("http.listen".to_owned(), addr.to_string())));
+        flags.extend(
+            self.listen
+                .map(|addr| ("http.listen".to_owned(), addr.to_string())),
+        );
         flags.extend(self.consul.map(|url| ("consul.address".to_owned(), url)));
         let environment = env::vars_os()
             .filter_map(|(key, value)| Some((key.into_string().ok()?, value.into_string().ok()?)))
             .collect();
-        config::load(&Sources { file: self.config, environment, flags })
+        config::load(&Sources {
+            file: self.config,
+            environment,
+            flags,
+        })
     }
 }
 

@@ -5,16 +5,16 @@
 //! and the instances that [`balance`] chooses from what [`discovery`] found. [`serve`] is the
 //! whole chain; the program and the tests enter through the same door.
 
+pub mod balance;
 pub mod cli;
 pub mod config;
-pub mod http;
-pub mod graphql;
-pub mod upstream;
-pub mod resilience;
-pub mod balance;
 pub mod discovery;
-pub mod telemetry;
+pub mod graphql;
+pub mod http;
+pub mod resilience;
 pub mod shutdown;
+pub mod telemetry;
+pub mod upstream;
 
 use anyhow::Context;
 use tokio::net::TcpListener;
@@ -45,18 +45,26 @@ pub async fn serve(
     config: Config,
     stop: impl Future<Output = ()> + Send + 'static,
 ) -> anyhow::Result<()> {
-    let bound = listener.local_addr().context("the listener has no address")?;
+    let bound = listener
+        .local_addr()
+        .context("the listener has no address")?;
     let consul = Consul::new(&config.consul)?;
     let registrar = match config.consul.register {
         true => {
             let registration =
                 Registration::new(&config.consul, bound).map_err(anyhow::Error::msg)?;
-            Some(Registrar::start(consul.clone(), registration, config.consul.heartbeat))
+            Some(Registrar::start(
+                consul.clone(),
+                registration,
+                config.consul.heartbeat,
+            ))
         }
         false => None,
     };
-    let times =
-        WatchOptions { wait: config.consul.wait, empty_hold: config.consul.empty_hold };
+    let times = WatchOptions {
+        wait: config.consul.wait,
+        empty_hold: config.consul.empty_hold,
+    };
     let upstreams = Upstreams::connect(&config.upstreams, &consul, times);
     let metrics = Metrics::new()?;
     metrics.observe(&upstreams);
@@ -68,7 +76,14 @@ pub async fn serve(
         metrics,
     });
     info!(address = %bound, consul = %consul.address(), "serving");
-    shutdown::serve_until(listener, router, stop, readiness, registrar, config.http.drain_timeout)
-        .await
-        .context("the listener failed")
+    shutdown::serve_until(
+        listener,
+        router,
+        stop,
+        readiness,
+        registrar,
+        config.http.drain_timeout,
+    )
+    .await
+    .context("the listener failed")
 }

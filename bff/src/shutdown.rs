@@ -63,13 +63,17 @@ pub(crate) async fn serve_until(
         info!("stopping: no longer ready, finishing open requests");
         readiness.drain();
         if let Some(registrar) = registrar
-            && timeout(DEREGISTER_TIMEOUT, registrar.deregister()).await.is_err()
+            && timeout(DEREGISTER_TIMEOUT, registrar.deregister())
+                .await
+                .is_err()
         {
             warn!("Consul does not answer, it will remove the entry after its critical time");
         }
         let _ = draining.send(());
     };
-    let server = axum::serve(listener, router).with_graceful_shutdown(graceful).into_future();
+    let server = axum::serve(listener, router)
+        .with_graceful_shutdown(graceful)
+        .into_future();
     tokio::select! {
         result = server => result,
         () = async {

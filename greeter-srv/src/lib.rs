@@ -75,7 +75,9 @@ pub async fn run(
     options: Options,
     stop: impl Future<Output = ()>,
 ) -> anyhow::Result<()> {
-    let bound = listener.local_addr().context("the listener has no address")?;
+    let bound = listener
+        .local_addr()
+        .context("the listener has no address")?;
     let registration = Registration::new(&options, bound)?;
     let (health, health_service) = tonic_health::server::health_reporter();
     health.set_serving::<GreeterServer<GreeterService>>().await;
@@ -100,14 +102,20 @@ pub async fn run(
 
     stop.await;
     info!("stopping: not serving, finishing open calls");
-    health.set_not_serving::<GreeterServer<GreeterService>>().await;
-    health.set_service_status("", ServingStatus::NotServing).await;
+    health
+        .set_not_serving::<GreeterServer<GreeterService>>()
+        .await;
+    health
+        .set_service_status("", ServingStatus::NotServing)
+        .await;
     if let Some(registrar) = registrar {
         registrar.deregister().await;
     }
     let _ = drain.send(());
     match timeout(options.drain_timeout, server).await {
-        Ok(ended) => ended.context("the server panicked")?.context("the listener failed"),
+        Ok(ended) => ended
+            .context("the server panicked")?
+            .context("the listener failed"),
         Err(_) => {
             warn!("calls are still open, stopping anyway");
             Ok(())

@@ -19,7 +19,12 @@ pub struct Options {
     #[arg(long, value_name = "URL", value_parser = http_url)]
     pub consul: Option<String>,
     /// ACL token for Consul; it needs service:write on the service.
-    #[arg(long, value_name = "TOKEN", env = "CONSUL_HTTP_TOKEN", hide_env_values = true)]
+    #[arg(
+        long,
+        value_name = "TOKEN",
+        env = "CONSUL_HTTP_TOKEN",
+        hide_env_values = true
+    )]
     pub consul_token: Option<String>,
     /// Service name to register under.
     #[arg(long, value_name = "NAME", default_value = "greeter-srv")]
@@ -92,8 +97,12 @@ fn code(text: &str) -> Result<Code, String> {
         ("DATA_LOSS", Code::DataLoss),
         ("UNAUTHENTICATED", Code::Unauthenticated),
     ];
-    NAMES.iter().find(|(name, _)| *name == text).map(|(_, code)| *code).ok_or_else(|| {
-        let names: Vec<_> = NAMES.iter().map(|(name, _)| *name).collect();
-        format!("use one of {}", names.join(", "))
-    })
+    NAMES
+        .iter()
+        .find(|(name, _)| *name == text)
+        .map(|(_, code)| *code)
+        .ok_or_else(|| {
+            let names: Vec<_> = NAMES.iter().map(|(name, _)| *name).collect();
+            format!("use one of {}", names.join(", "))
+        })
 }

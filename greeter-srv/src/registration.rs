@@ -47,7 +47,9 @@ impl Registration {
     /// When `bound` is a wildcard address and nothing says where this instance is reached, the
     /// service's name cannot stand in a URL, or the HTTP client cannot be built.
     pub(crate) fn new(options: &Options, bound: SocketAddr) -> anyhow::Result<Option<Self>> {
-        let Some(consul) = options.consul.clone() else { return Ok(None) };
+        let Some(consul) = options.consul.clone() else {
+            return Ok(None);
+        };
         let address = options.advertise.unwrap_or(bound);
         if address.ip().is_unspecified() {
             bail!(
@@ -57,7 +59,10 @@ impl Registration {
         }
         let allowed = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-');
         if options.service.is_empty() || !options.service.bytes().all(allowed) {
-            bail!("--service {}: use the characters A-Z a-z 0-9 . _ -", options.service);
+            bail!(
+                "--service {}: use the characters A-Z a-z 0-9 . _ -",
+                options.service
+            );
         }
         let http = reqwest::Client::builder()
             .no_proxy()
@@ -78,7 +83,12 @@ impl Registration {
             },
         };
         let id = format!("{}-{address}", options.service).replace([':', '[', ']'], "-");
-        Ok(Some(Self { client, id, options: options.clone(), address }))
+        Ok(Some(Self {
+            client,
+            id,
+            options: options.clone(),
+            address,
+        }))
     }
 
     async fn register(&self) -> Result<(), String> {
@@ -102,7 +112,9 @@ impl Registration {
             .weights(weights)
             .check(check);
         let name = &self.options.service;
-        guarded(service::register(&self.client, name, Some(&mut request))).await.map_err(explain)
+        guarded(service::register(&self.client, name, Some(&mut request)))
+            .await
+            .map_err(explain)
     }
 
     async fn is_registered(&self) -> Result<bool, String> {
@@ -136,7 +148,10 @@ impl Registrar {
     /// Registers now, and again whenever the agent turns out to have forgotten it.
     pub(crate) fn start(registration: Registration) -> Self {
         let (stop, stopped) = oneshot::channel();
-        Self { stop, task: tokio::spawn(keep(registration, stopped)) }
+        Self {
+            stop,
+            task: tokio::spawn(keep(registration, stopped)),
+        }
     }
 
     /// Removes the entry. Takes at most as long as three requests to the agent may.
@@ -155,7 +170,10 @@ async fn keep(registration: Registration, mut stopped: oneshot::Receiver<()>) {
             Ok(()) => registered = true,
             Err(problem) if complained.is_none_or(|at| at.elapsed() >= COMPLAIN_EVERY) => {
                 complained = Some(Instant::now());
-                warn!(id = registration.id, problem, "cannot be registered, trying again");
+                warn!(
+                    id = registration.id,
+                    problem, "cannot be registered, trying again"
+                );
             }
             Err(_) => {}
         }
@@ -168,7 +186,8 @@ async fn keep(registration: Registration, mut stopped: oneshot::Receiver<()>) {
     match guarded(service::deregister(&registration.client, id, None)).await {
         Ok(()) => info!(id, "deregistered"),
         Err(failure) => warn!(
-            id, problem = explain(failure),
+            id,
+            problem = explain(failure),
             "could not be deregistered, Consul removes the entry after its critical time"
         ),
     }
@@ -194,7 +213,10 @@ async fn guarded<T>(call: impl Future<Output = Result<T, ClientError>>) -> Resul
 fn explain(failure: Failure) -> String {
     match failure {
         Failure::Client(ClientError::APIError { code, message }) => {
-            format!("Consul answered {code}: {}", message.unwrap_or_default().trim())
+            format!(
+                "Consul answered {code}: {}",
+                message.unwrap_or_default().trim()
+            )
         }
         Failure::Client(error) => format!("{:#}", anyhow::Error::new(error)),
         Failure::Elapsed => "Consul gave no answer in time".to_owned(),

@@ -33,7 +33,10 @@ impl GreeterService {
     async fn spar(&self) -> Result<(), Status> {
         pause(self.latency).await;
         match rand::rng().random::<f64>() < self.error_ratio {
-            true => Err(Status::new(self.error_code, "failing as told by --error-ratio")),
+            true => Err(Status::new(
+                self.error_code,
+                "failing as told by --error-ratio",
+            )),
             false => Ok(()),
         }
     }
@@ -47,11 +50,12 @@ impl Greeter for GreeterService {
     ) -> Result<Response<HelloReply>, Status> {
         self.spar().await?;
         let name = request.into_inner().name;
-        Ok(Response::new(HelloReply { message: format!("Hello, {name}!") }))
+        Ok(Response::new(HelloReply {
+            message: format!("Hello, {name}!"),
+        }))
     }
 
-    type SayHelloStreamReplyStream =
-        Pin<Box<dyn Stream<Item = Result<HelloReply, Status>> + Send>>;
+    type SayHelloStreamReplyStream = Pin<Box<dyn Stream<Item = Result<HelloReply, Status>> + Send>>;
 
     async fn say_hello_stream_reply(
         &self,

@@ -4,8 +4,7 @@
 //! service serves.
 
 /// The encoded `google.protobuf.FileDescriptorSet` of every `.proto` file of this crate.
-pub const FILE_DESCRIPTOR_SET: &[u8] =
-    include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
+pub const FILE_DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
 
 /// Package `helloworld`: the `Greeter` service.
 #[expect(missing_docs, reason = "generated; the .proto file documents it")]

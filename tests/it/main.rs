@@ -1,2 +1,14 @@
-//! x
-fn main() {}
+//! The BFF as a whole, against fixtures: one binary, one module per subject.
+
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
+
+mod cli;
+mod consul_contract;
+mod discovery;
+mod instances;
+mod processes;
+mod query;
+mod registration;
+mod schema;
+mod subscription;
+mod support;

@@ -63,7 +63,12 @@ impl ChaosProxy {
                 }
             }
         });
-        Ok(Self { addr, network, accepted, task })
+        Ok(Self {
+            addr,
+            network,
+            accepted,
+            task,
+        })
     }
 
     /// Where clients connect.

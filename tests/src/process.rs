@@ -48,17 +48,24 @@ impl Program {
             .spawn()
             .with_context(|| format!("cannot start {}", executable.display()))?;
         let stdin = child.stdin.take();
-        let stdout = child.stdout.take().context("the child has no standard output")?;
+        let stdout = child
+            .stdout
+            .take()
+            .context("the child has no standard output")?;
         let mut lines = BufReader::new(stdout).lines();
         let listening = async {
             while let Some(line) = lines.next_line().await? {
                 if let Some(addr) = line.strip_prefix("listening on ") {
-                    return addr.parse().with_context(|| format!("`{addr}` is no address"));
+                    return addr
+                        .parse()
+                        .with_context(|| format!("`{addr}` is no address"));
                 }
             }
             bail!("it ended before it listened")
         };
-        let addr = timeout(START_TIMEOUT, listening).await.context("it does not listen")??;
+        let addr = timeout(START_TIMEOUT, listening)
+            .await
+            .context("it does not listen")??;
         Ok(Self { child, stdin, addr })
     }
 
@@ -99,7 +106,10 @@ impl Program {
             Ok(status) => Ok(status?),
             Err(_) => {
                 self.child.kill().await?;
-                bail!("it did not stop within {}", humantime::format_duration(limit))
+                bail!(
+                    "it did not stop within {}",
+                    humantime::format_duration(limit)
+                )
             }
         }
     }
@@ -110,10 +120,12 @@ pub async fn stdin_closed() {
     let (closed, is_closed) = oneshot::channel();
     // A thread of its own: the runtime's would have to be waited for at the end, and a read from
     // standard input cannot be interrupted.
-    let reader = std::thread::Builder::new().name("stdin".to_owned()).spawn(move || {
-        let _ = io::copy(&mut io::stdin().lock(), &mut io::sink());
-        let _ = closed.send(());
-    });
+    let reader = std::thread::Builder::new()
+        .name("stdin".to_owned())
+        .spawn(move || {
+            let _ = io::copy(&mut io::stdin().lock(), &mut io::sink());
+            let _ = closed.send(());
+        });
     if reader.is_err() || is_closed.await.is_err() {
         std::future::pending::<()>().await;
     }

@@ -31,18 +31,28 @@ impl TestBffBuilder {
     #[expect(clippy::expect_used, reason = "a test that cannot start should say so")]
     pub async fn start(self) -> TestBff {
         let config = self.config();
-        let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("a free port");
+        let listener = TcpListener::bind(("127.0.0.1", 0))
+            .await
+            .expect("a free port");
         let addr = listener.local_addr().expect("an address");
         let (stop, stopped) = oneshot::channel::<()>();
         let task = tokio::spawn(bff::serve(listener, config, async {
             let _ = stopped.await;
         }));
-        TestBff { addr, http: reqwest::Client::new(), stop: Some(stop), task: Some(task) }
+        TestBff {
+            addr,
+            http: reqwest::Client::new(),
+            stop: Some(stop),
+            task: Some(task),
+        }
     }
 
     #[expect(clippy::expect_used, reason = "a test that cannot start should say so")]
     fn config(self) -> Config {
-        let sources = Sources { flags: self.flags, ..Sources::default() };
+        let sources = Sources {
+            flags: self.flags,
+            ..Sources::default()
+        };
         bff::config::load(&sources).expect("a good configuration")
     }
 }
@@ -78,8 +88,17 @@ impl TestBff {
     /// When there is no answer or it is no JSON.
     #[expect(clippy::expect_used, reason = "a test without an answer has failed")]
     pub async fn query(&self, query: &str) -> Value {
-        let answer = self.http.post(self.url("/graphql")).json(&json!({ "query": query }));
-        answer.send().await.expect("an answer").json().await.expect("a JSON answer")
+        let answer = self
+            .http
+            .post(self.url("/graphql"))
+            .json(&json!({ "query": query }));
+        answer
+            .send()
+            .await
+            .expect("an answer")
+            .json()
+            .await
+            .expect("a JSON answer")
     }
 
     /// Asks for a greeting and says whether it came without an error.
@@ -94,7 +113,12 @@ impl TestBff {
     /// When there is no answer.
     #[expect(clippy::expect_used, reason = "a test without an answer has failed")]
     pub async fn get(&self, path: &str) -> (u16, String) {
-        let answer = self.http.get(self.url(path)).send().await.expect("an answer");
+        let answer = self
+            .http
+            .get(self.url(path))
+            .send()
+            .await
+            .expect("an answer");
         (answer.status().as_u16(), answer.text().await.expect("text"))
     }
 
@@ -117,7 +141,10 @@ impl TestBff {
             if condition(status, &text) {
                 return;
             }
-            assert!(Instant::now() < deadline, "{path} stayed at {status}: {text}");
+            assert!(
+                Instant::now() < deadline,
+                "{path} stayed at {status}: {text}"
+            );
             tokio::task::yield_now().await;
         }
     }

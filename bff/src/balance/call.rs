@@ -44,7 +44,14 @@ impl<S> Call<S> {
         now: Instant,
     ) -> Self {
         endpoint.begin();
-        Self { shared, endpoint, probe, started: now, deadline, reported: Reported::Nothing }
+        Self {
+            shared,
+            endpoint,
+            probe,
+            started: now,
+            deadline,
+            reported: Reported::Nothing,
+        }
     }
 
     /// The first message of the answer arrived.
@@ -104,7 +111,14 @@ impl<S> Drop for Call<S> {
             // Dropped at its deadline, the instance was too slow; before it, the caller left.
             let too_slow = self.reported == Reported::Nothing
                 && self.deadline.is_some_and(|deadline| deadline.is_over(now));
-            self.end(if too_slow { Effect::Failure } else { Effect::Neutral }, now);
+            self.end(
+                if too_slow {
+                    Effect::Failure
+                } else {
+                    Effect::Neutral
+                },
+                now,
+            );
         }
         self.endpoint.end();
     }

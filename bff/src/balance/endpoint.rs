@@ -60,8 +60,10 @@ impl<S> Endpoint<S> {
         self.in_flight.fetch_sub(1, Ordering::Relaxed);
     }
 
-    pub(super) fn cost(&self, now: Instant) -> f64 {
-        lock(&self.estimate).cost(self.in_flight(), self.weight(), now)
+    /// See [`Estimate::cost`]; `mean_weight` is that of all instances.
+    pub(super) fn cost(&self, mean_weight: f64, now: Instant) -> f64 {
+        let weight = f64::from(self.weight()) / mean_weight;
+        lock(&self.estimate).cost(self.in_flight(), weight, now)
     }
 
     pub(super) fn estimate(&self) -> MutexGuard<'_, Estimate> {

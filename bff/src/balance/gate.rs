@@ -41,7 +41,11 @@ pub(super) enum Moved {
 
 impl Gate {
     pub(super) fn new() -> Self {
-        Self { state: State::InRotation { failures: 0 }, ejections: 0, last: None }
+        Self {
+            state: State::InRotation { failures: 0 },
+            ejections: 0,
+            last: None,
+        }
     }
 
     pub(super) fn state(&self) -> State {
@@ -108,7 +112,10 @@ impl Gate {
 
     fn eject(&mut self, config: &EjectionConfig, now: Instant, rng: &mut impl Rng) -> Duration {
         // One that behaved for longer than it was last ejected starts over.
-        if self.last.is_some_and(|(duration, ended)| now > ended + duration * 2) {
+        if self
+            .last
+            .is_some_and(|(duration, ended)| now > ended + duration * 2)
+        {
             self.ejections = 0;
         }
         let doubled = config.base.saturating_mul(1 << self.ejections.min(20));
@@ -146,7 +153,8 @@ mod tests {
         }
 
         fn fail(&mut self, probe: bool) -> Moved {
-            self.gate.failure(probe, true, &self.config, self.now, &mut self.rng)
+            self.gate
+                .failure(probe, true, &self.config, self.now, &mut self.rng)
         }
 
         fn eject(&mut self) -> Duration {
@@ -190,19 +198,25 @@ mod tests {
         for _ in 0..10 {
             t.now += *durations.last().unwrap_or(&Duration::ZERO);
             assert!(t.gate.try_probe(t.now));
-            let Moved::Ejected(duration) = t.fail(true) else { panic!("not ejected again") };
+            let Moved::Ejected(duration) = t.fail(true) else {
+                panic!("not ejected again")
+            };
             durations.push(duration);
         }
         for (n, duration) in durations.iter().enumerate() {
             let full = (t.config.base * (1 << n.min(20))).min(t.config.max);
-            assert!(*duration <= full && *duration >= full.mul_f64(0.8), "{n}: {duration:?}");
+            assert!(
+                *duration <= full && *duration >= full.mul_f64(0.8),
+                "{n}: {duration:?}"
+            );
         }
     }
 
     #[test]
     fn a_cancelled_probe_gives_its_permit_back() {
         let mut t = Setup::new();
-        t.now += t.eject();
+        let ejected = t.eject();
+        t.now += ejected;
         assert!(t.gate.try_probe(t.now));
         t.gate.probe_given_back(t.now);
         assert!(t.gate.try_probe(t.now));
@@ -221,7 +235,8 @@ mod tests {
     #[test]
     fn an_instance_that_behaved_for_long_starts_over_with_a_short_ejection() {
         let mut t = Setup::new();
-        t.now += t.eject();
+        let ejected = t.eject();
+        t.now += ejected;
         t.gate.try_probe(t.now);
         t.fail(true);
         t.now += t.config.max;

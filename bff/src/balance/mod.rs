@@ -123,7 +123,9 @@ impl<C: Connect> Clone for Balance<C> {
 
 impl<C: Connect> fmt::Debug for Balance<C> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Balance").field("name", &self.shared.options.name).finish_non_exhaustive()
+        f.debug_struct("Balance")
+            .field("name", &self.shared.options.name)
+            .finish_non_exhaustive()
     }
 }
 
@@ -135,7 +137,11 @@ impl<C: Connect> Balance<C> {
             view: ArcSwap::from_pointee(View::unknown()),
             replacing: Mutex::new(()),
         };
-        Self { shared: Arc::new(shared), connect: Arc::new(connect), follow: None }
+        Self {
+            shared: Arc::new(shared),
+            connect: Arc::new(connect),
+            follow: None,
+        }
     }
 
     /// A balancer that applies every list of `watch`, for as long as a clone of it exists.
@@ -156,12 +162,19 @@ impl<C: Connect> Balance<C> {
     /// Uses `members` from now on. Instances that stay keep their connection.
     pub fn apply(&self, members: &Members) {
         let now = Instant::now();
-        self.shared.replace(|view, config| view.of(members, config, now));
+        self.shared
+            .replace(|view, config| view.of(members, config, now));
     }
 
     /// How many calls are in flight, on all listed instances together.
     pub fn in_flight(&self) -> u32 {
-        self.shared.view.load().all.iter().map(|endpoint| endpoint.in_flight()).sum()
+        self.shared
+            .view
+            .load()
+            .all
+            .iter()
+            .map(|endpoint| endpoint.in_flight())
+            .sum()
     }
 
     /// The instances that take no calls at present.
@@ -170,15 +183,25 @@ impl<C: Connect> Balance<C> {
         let out = |endpoint: &&Arc<Endpoint<_>>| {
             !matches!(endpoint.gate().state(), gate::State::InRotation { .. })
         };
-        view.all.iter().filter(out).map(|endpoint| endpoint.address().clone()).collect()
+        view.all
+            .iter()
+            .filter(out)
+            .map(|endpoint| endpoint.address().clone())
+            .collect()
     }
 
     /// The address the next call would go to, without sending one: what a bench measures.
     #[doc(hidden)]
     pub fn pick_only(&self, now: Instant) -> Option<Authority> {
         let view = self.shared.view.load();
-        picker::pick(&view, self.shared.options.strategy, &[], now, &mut rand::rng())
-            .map(|endpoint| endpoint.address().clone())
+        picker::pick(
+            &view,
+            self.shared.options.strategy,
+            &[],
+            now,
+            &mut rand::rng(),
+        )
+        .map(|endpoint| endpoint.address().clone())
     }
 }
 
@@ -190,7 +213,11 @@ impl<S> Shared<S> {
     }
 
     /// An endpoint and whether the call is its probe.
-    fn choose(&self, tried: &[Authority], now: Instant) -> Result<(Arc<Endpoint<S>>, bool), NoInstance> {
+    fn choose(
+        &self,
+        tried: &[Authority],
+        now: Instant,
+    ) -> Result<(Arc<Endpoint<S>>, bool), NoInstance> {
         let view = self.view.load();
         // A call that failed once already should not have to bear a probe too.
         if tried.is_empty()
@@ -210,8 +237,9 @@ impl<S> Shared<S> {
         let config = &self.options.ejection;
         let replacing = lock(&self.replacing);
         let may_eject = self.view.load().may_eject(config);
-        let moved =
-            endpoint.gate().failure(probe, may_eject, config, now, &mut rand::rng());
+        let moved = endpoint
+            .gate()
+            .failure(probe, may_eject, config, now, &mut rand::rng());
         if moved != Moved::Stayed {
             let next = self.view.load().resorted(config);
             self.view.store(Arc::new(next));
@@ -260,7 +288,9 @@ impl<C: Connect> Service<Request<Body>> for Balance<C> {
             tried.add(endpoint.address());
         }
         let deadline = request.extensions().get::<Deadline>().copied();
-        let channel = endpoint.channel(|address| self.connect.connect(address)).clone();
+        let channel = endpoint
+            .channel(|address| self.connect.connect(address))
+            .clone();
         let mut call = Call::begin(Arc::clone(&self.shared), endpoint, probe, deadline, now);
         Box::pin(async move {
             match channel.oneshot(request).await {

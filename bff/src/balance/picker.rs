@@ -31,12 +31,15 @@ pub(super) fn pick<'v, S>(
         return Some(&view.rotation[first]);
     }
     let first_endpoint = &view.rotation[first];
-    let Some(second) = draw_another(view, first, rng) else { return Some(first_endpoint) };
+    let Some(second) = draw_another(view, first, rng) else {
+        return Some(first_endpoint);
+    };
     let second_endpoint = &view.rotation[second];
     if tried.contains(second_endpoint.address()) {
         return Some(first_endpoint);
     }
-    match second_endpoint.cost(now) * CLEARLY_CHEAPER <= first_endpoint.cost(now) {
+    let cost = |endpoint: &Endpoint<S>| endpoint.cost(view.mean_weight, now);
+    match cost(second_endpoint) * CLEARLY_CHEAPER <= cost(first_endpoint) {
         true => Some(second_endpoint),
         false => Some(first_endpoint),
     }
@@ -48,7 +51,9 @@ pub(super) fn take_probe<S>(view: &View<S>, now: Instant) -> Option<&Arc<Endpoin
     if view.next_probe.is_none_or(|at| now < at) {
         return None;
     }
-    view.ejected.iter().find(|endpoint| endpoint.gate().try_probe(now))
+    view.ejected
+        .iter()
+        .find(|endpoint| endpoint.gate().try_probe(now))
 }
 
 fn draw_untried<S>(view: &View<S>, tried: &[Authority], rng: &mut impl Rng) -> Option<usize> {

@@ -14,7 +14,10 @@ pub(super) struct Sampler {
 impl Sampler {
     pub(super) fn new(weights: &[u32]) -> Self {
         let equal = weights.windows(2).all(|pair| pair[0] == pair[1]);
-        Self { len: weights.len(), table: (!equal).then(|| alias_table(weights)) }
+        Self {
+            len: weights.len(),
+            table: (!equal).then(|| alias_table(weights)),
+        }
     }
 
     pub(super) fn len(&self) -> usize {
@@ -31,7 +34,11 @@ impl Sampler {
             None => Some(index),
             Some(table) => {
                 let (keep, alias) = table[index];
-                Some(if rng.random::<f64>() < keep { index } else { alias })
+                Some(if rng.random::<f64>() < keep {
+                    index
+                } else {
+                    alias
+                })
             }
         }
     }
@@ -40,7 +47,10 @@ impl Sampler {
 fn alias_table(weights: &[u32]) -> Box<[(f64, usize)]> {
     let total: f64 = weights.iter().copied().map(f64::from).sum();
     let scale = weights.len() as f64 / total;
-    let mut chance: Vec<f64> = weights.iter().map(|weight| f64::from(*weight) * scale).collect();
+    let mut chance: Vec<f64> = weights
+        .iter()
+        .map(|weight| f64::from(*weight) * scale)
+        .collect();
     let mut table: Vec<(f64, usize)> = (0..weights.len()).map(|index| (1.0, index)).collect();
     let (mut small, mut large): (Vec<usize>, Vec<usize>) =
         (0..weights.len()).partition(|index| chance[*index] < 1.0);
@@ -65,7 +75,10 @@ mod tests {
 
     #[test]
     fn nothing_to_draw_from_draws_nothing() {
-        assert_eq!(Sampler::new(&[]).draw(&mut SmallRng::seed_from_u64(1)), None);
+        assert_eq!(
+            Sampler::new(&[]).draw(&mut SmallRng::seed_from_u64(1)),
+            None
+        );
     }
 
     proptest! {

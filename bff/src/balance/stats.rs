@@ -30,7 +30,11 @@ pub(super) struct Estimate {
 
 impl Estimate {
     pub(super) fn new(now: Instant) -> Self {
-        Self { latency: None, penalty: 0.0, at: now }
+        Self {
+            latency: None,
+            penalty: 0.0,
+            at: now,
+        }
     }
 
     pub(super) fn success(&mut self, latency: Duration, now: Instant) {
@@ -53,10 +57,12 @@ impl Estimate {
         self.at = now;
     }
 
-    /// Expected cost of one more call beside `in_flight` others on an instance of `weight`.
-    pub(super) fn cost(&self, in_flight: u32, weight: u32, now: Instant) -> f64 {
+    /// Expected cost of one more call beside `in_flight` others, on an instance whose weight is
+    /// `weight` times the mean. Idle instances cost the same whatever their weight: candidates
+    /// are drawn by weight already.
+    pub(super) fn cost(&self, in_flight: u32, weight: f64, now: Instant) -> f64 {
         let expected = (self.latency.unwrap_or(0.0) + self.penalty) * self.fade(now) + FLOOR;
-        expected * f64::from(in_flight + 1) / f64::from(weight)
+        expected * (1.0 + f64::from(in_flight) / weight)
     }
 
     fn fade(&self, now: Instant) -> f64 {
@@ -77,9 +83,9 @@ mod tests {
         let (mut failed, mut slow) = (Estimate::new(now), Estimate::new(now));
         failed.failure(now);
         slow.success(2000 * MS, now);
-        assert!(failed.cost(0, 1, now) > 2.0 * slow.cost(0, 1, now));
+        assert!(failed.cost(0, 1.0, now) > 2.0 * slow.cost(0, 1.0, now));
         let later = now + 40_000 * MS;
-        assert!(failed.cost(0, 1, later) < 2.0 * Estimate::new(later).cost(0, 1, later));
+        assert!(failed.cost(0, 1.0, later) < 2.0 * Estimate::new(later).cost(0, 1.0, later));
     }
 
     #[test]
@@ -91,7 +97,7 @@ mod tests {
             fast.success(10 * MS, now);
         }
         slow.success(500 * MS, now);
-        assert!(slow.cost(0, 1, now) > 2.0 * fast.cost(0, 1, now));
+        assert!(slow.cost(0, 1.0, now) > 2.0 * fast.cost(0, 1.0, now));
     }
 
     #[test]
@@ -100,13 +106,13 @@ mod tests {
         let (mut a, mut b) = (Estimate::new(now), Estimate::new(now));
         a.success(MS / 10, now);
         b.success(3 * MS, now);
-        assert!(b.cost(0, 1, now) < 2.0 * a.cost(0, 1, now));
+        assert!(b.cost(0, 1.0, now) < 2.0 * a.cost(0, 1.0, now));
     }
 
     #[test]
     fn a_heavier_instance_may_have_more_calls_in_flight() {
         let now = Instant::now();
         let estimate = Estimate::new(now);
-        assert!((estimate.cost(5, 3, now) - estimate.cost(1, 1, now)).abs() < 1e-9);
+        assert!((estimate.cost(6, 3.0, now) - estimate.cost(2, 1.0, now)).abs() < 1e-9);
     }
 }

@@ -19,6 +19,8 @@ pub(super) struct View<S> {
     pub(super) all: Vec<Arc<Endpoint<S>>>,
     /// Those that take calls.
     pub(super) rotation: Vec<Arc<Endpoint<S>>>,
+    /// Mean weight of those.
+    pub(super) mean_weight: f64,
     /// Draws from `rotation`.
     pub(super) sampler: Sampler,
     /// Those that wait for their probe.
@@ -35,6 +37,7 @@ impl<S> View<S> {
             known: false,
             all: vec![],
             rotation: vec![],
+            mean_weight: 1.0,
             sampler: Sampler::new(&[]),
             ejected: vec![],
             next_probe: None,
@@ -44,15 +47,15 @@ impl<S> View<S> {
 
     /// The view of `members`. Instances that were listed before keep their endpoint, and with it
     /// their connection, statistics and gate.
-    pub(super) fn of(
-        &self,
-        members: &Members,
-        config: &EjectionConfig,
-        now: Instant,
-    ) -> Self {
-        let Members::Known(list) = members else { return Self::unknown() };
-        let known: HashMap<&Authority, &Arc<Endpoint<S>>> =
-            self.all.iter().map(|endpoint| (endpoint.address(), endpoint)).collect();
+    pub(super) fn of(&self, members: &Members, config: &EjectionConfig, now: Instant) -> Self {
+        let Members::Known(list) = members else {
+            return Self::unknown();
+        };
+        let known: HashMap<&Authority, &Arc<Endpoint<S>>> = self
+            .all
+            .iter()
+            .map(|endpoint| (endpoint.address(), endpoint))
+            .collect();
         let endpoint = |instance: &Instance| match known.get(&instance.address) {
             Some(endpoint) => {
                 endpoint.set_weight(instance.weight);
@@ -93,7 +96,17 @@ impl<S> View<S> {
             rotation.clone_from(&all);
         }
         let weights: Vec<u32> = rotation.iter().map(|endpoint| endpoint.weight()).collect();
-        Self { known: true, all, rotation, sampler: Sampler::new(&weights), ejected, next_probe, out }
+        let total: f64 = weights.iter().copied().map(f64::from).sum();
+        Self {
+            known: true,
+            all,
+            mean_weight: total / weights.len().max(1) as f64,
+            rotation,
+            sampler: Sampler::new(&weights),
+            ejected,
+            next_probe,
+            out,
+        }
     }
 
     /// Whether one more instance may be ejected.

@@ -64,7 +64,11 @@ pub fn load(sources: &Sources) -> Result<Config, Problems> {
         for (path, error) in report.iter() {
             let key = path.to_string();
             let origin = origin_of_key(&merged, &key);
-            problems.push(Problem { key, origin, message: error.to_string() });
+            problems.push(Problem {
+                key,
+                origin,
+                message: error.to_string(),
+            });
         }
     }
     if problems.is_empty() {
@@ -140,9 +144,15 @@ fn remove(tree: &mut Json, path: &Path) -> bool {
 }
 
 fn coerce_string(tree: &mut Json, path: &Path) -> bool {
-    let Some((parent, key)) = parent_of(tree, path) else { return false };
-    let Some(slot) = parent.get_mut(&key) else { return false };
-    let Some(literal) = slot.as_str().and_then(|text| serde_json::from_str::<Json>(text).ok())
+    let Some((parent, key)) = parent_of(tree, path) else {
+        return false;
+    };
+    let Some(slot) = parent.get_mut(&key) else {
+        return false;
+    };
+    let Some(literal) = slot
+        .as_str()
+        .and_then(|text| serde_json::from_str::<Json>(text).ok())
     else {
         return false;
     };
@@ -183,7 +193,9 @@ fn explain(error: &serde_json::Error) -> String {
     if !text.starts_with("unknown field") {
         return text;
     }
-    let Some(unknown) = quoted.next() else { return text };
+    let Some(unknown) = quoted.next() else {
+        return text;
+    };
     let nearest = quoted
         .map(|known| (strsim::osa_distance(unknown, known), known))
         .filter(|(distance, _)| *distance <= 3)
@@ -205,12 +217,21 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("bff.toml");
         fs::write(&file, text).unwrap();
-        load(&Sources { file: Some(file), ..Sources::default() })
+        load(&Sources {
+            file: Some(file),
+            ..Sources::default()
+        })
     }
 
     fn from_environment(pairs: &[(&str, &str)]) -> Result<Config, Problems> {
-        let environment = pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
-        load(&Sources { environment, ..Sources::default() })
+        let environment = pairs
+            .iter()
+            .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()))
+            .collect();
+        load(&Sources {
+            environment,
+            ..Sources::default()
+        })
     }
 
     fn keys(problems: Problems) -> Vec<String> {
@@ -240,7 +261,11 @@ mod tests {
         let text = problems.to_string();
         assert_eq!(
             keys(problems),
-            ["graphql.max_depth", "http.listne", "upstreams.greeter.timeout"],
+            [
+                "graphql.max_depth",
+                "http.listne",
+                "upstreams.greeter.timeout"
+            ],
             "{text}"
         );
         assert!(text.contains("did you mean `listen`?"), "{text}");
@@ -251,8 +276,11 @@ mod tests {
     fn the_environment_overrides_the_file_and_flags_override_both() {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("bff.toml");
-        fs::write(&file, "[graphql]\nmax_depth = 3\nmax_complexity = 30\nplayground = false")
-            .unwrap();
+        fs::write(
+            &file,
+            "[graphql]\nmax_depth = 3\nmax_complexity = 30\nplayground = false",
+        )
+        .unwrap();
         let config = load(&Sources {
             file: Some(file),
             environment: [
@@ -289,7 +317,10 @@ mod tests {
     #[test]
     fn a_file_that_is_not_toml_is_one_problem_that_names_the_file_and_the_line() {
         let problems = from_file("[http\nlisten = 1").unwrap_err().to_string();
-        assert!(problems.contains("bff.toml") && problems.contains("line 1"), "{problems}");
+        assert!(
+            problems.contains("bff.toml") && problems.contains("line 1"),
+            "{problems}"
+        );
     }
 
     #[test]

@@ -125,14 +125,17 @@ impl TryFrom<String> for BaseUrl {
 
     fn try_from(text: String) -> Result<Self, String> {
         let wrong = |why: &str| format!("`{text}` {why}; write it like http://127.0.0.1:8500");
-        let uri: ::http::Uri =
-            text.parse().map_err(|error| wrong(&format!("is no address ({error})")))?;
+        let uri: ::http::Uri = text
+            .parse()
+            .map_err(|error| wrong(&format!("is no address ({error})")))?;
         match uri.scheme_str() {
             Some("http" | "https") => {}
             Some(_) => return Err(wrong("has a scheme other than http and https")),
             None => return Err(wrong("has no scheme")),
         }
-        let Some(authority) = uri.authority() else { return Err(wrong("has no host")) };
+        let Some(authority) = uri.authority() else {
+            return Err(wrong("has no host"));
+        };
         if authority.as_str().contains('@') {
             return Err(wrong("carries a user name; use a token"));
         }
@@ -140,7 +143,10 @@ impl TryFrom<String> for BaseUrl {
             return Err(wrong("has a path"));
         }
         let authority = authority.clone();
-        Ok(Self { text: text.trim_end_matches('/').to_owned(), authority })
+        Ok(Self {
+            text: text.trim_end_matches('/').to_owned(),
+            authority,
+        })
     }
 }
 
@@ -186,7 +192,12 @@ mod tests {
         assert!(BaseUrl::try_from("127.0.0.1:8500".to_owned()).is_err());
         assert!(BaseUrl::try_from("ftp://h:1".to_owned()).is_err());
         assert!(BaseUrl::try_from("http://h:1/prefix".to_owned()).is_err());
-        assert_eq!(BaseUrl::try_from("http://h:1/".to_owned()).unwrap().as_str(), "http://h:1");
+        assert_eq!(
+            BaseUrl::try_from("http://h:1/".to_owned())
+                .unwrap()
+                .as_str(),
+            "http://h:1"
+        );
     }
 
     #[test]

@@ -94,6 +94,8 @@ fn host_and_port(advertise: &Option<String>, _: &()) -> garde::Result {
     let Some(text) = advertise else { return Ok(()) };
     match text.parse::<http::uri::Authority>() {
         Ok(authority) if authority.port_u16().is_some_and(|port| port > 0) => Ok(()),
-        _ => Err(garde::Error::new(format!("`{text}` is no host:port, such as 10.0.0.7:8000"))),
+        _ => Err(garde::Error::new(format!(
+            "`{text}` is no host:port, such as 10.0.0.7:8000"
+        ))),
     }
 }

@@ -90,7 +90,10 @@ impl Consul {
             version: 1,
         };
         Ok(Self {
-            client: Arc::new(ConsulClient { http: HttpClient::new(&address, http), settings }),
+            client: Arc::new(ConsulClient {
+                http: HttpClient::new(&address, http),
+                settings,
+            }),
             address: config.address.clone(),
             datacenter: config.datacenter.clone(),
             stale: config.stale,
@@ -120,7 +123,9 @@ impl Consul {
                 deregister_critical_service_after: go_duration(registration.critical_after),
             },
         };
-        limited(AGENT_TIMEOUT, api::exec_with_empty(&*self.client, endpoint)).await.map(drop)
+        limited(AGENT_TIMEOUT, api::exec_with_empty(&*self.client, endpoint))
+            .await
+            .map(drop)
     }
 
     /// Whether the agent knows a service instance with this id.
@@ -158,7 +163,10 @@ impl Catalog for Consul {
     ) -> Result<Answer, CatalogError> {
         let endpoint = ServiceHealth {
             features: Features {
-                blocking: Some(Blocking { index, wait: Some(go_duration(wait)) }),
+                blocking: Some(Blocking {
+                    index,
+                    wait: Some(go_duration(wait)),
+                }),
                 cached: None,
                 filter: None,
                 mode: self.stale.then_some(ConsistencyMode::STALE),
@@ -168,10 +176,16 @@ impl Catalog for Consul {
             dc: self.datacenter.as_ref().map(|dc| dc.as_str().to_owned()),
         };
         // The watch has its own limit around this; the client's only closes forgotten sockets.
-        let answer = limited(wait * 2 + AGENT_TIMEOUT, api::exec_with_result(&*self.client, endpoint))
-            .await?;
+        let answer = limited(
+            wait * 2 + AGENT_TIMEOUT,
+            api::exec_with_result(&*self.client, endpoint),
+        )
+        .await?;
         let index = answer.index.as_deref().and_then(|index| index.parse().ok());
-        Ok(Answer { instances: instances(answer.response)?, index })
+        Ok(Answer {
+            instances: instances(answer.response)?,
+            index,
+        })
     }
 }
 
@@ -190,11 +204,16 @@ fn instances(entries: Vec<ServiceEntry>) -> Result<Vec<Instance>, ConsulError> {
             false => format!("{host}:{}", entry.service.port),
         };
         let address: http::uri::Authority = text.parse().map_err(|_| {
-            ConsulError::Failed(format!("Consul lists an instance at `{text}`, which is no address"))
+            ConsulError::Failed(format!(
+                "Consul lists an instance at `{text}`, which is no address"
+            ))
         })?;
         if seen.insert(address.clone()) {
             let weight = entry.service.weights.passing.clamp(1, 65_535);
-            list.push(Instance { address, weight: weight as u32 });
+            list.push(Instance {
+                address,
+                weight: weight as u32,
+            });
         }
     }
     // Consul does not promise an order: without one, an equal list would look like a change.
@@ -206,12 +225,19 @@ fn token(config: &Config) -> Result<Option<String>, ConsulError> {
     if let Some(token) = &config.token {
         return Ok(Some(token.reveal().to_owned()));
     }
-    let Some(path) = &config.token_file else { return Ok(None) };
-    let wrong = |problem: String| ConsulError::TokenFile { path: path.display().to_string(), problem };
+    let Some(path) = &config.token_file else {
+        return Ok(None);
+    };
+    let wrong = |problem: String| ConsulError::TokenFile {
+        path: path.display().to_string(),
+        problem,
+    };
     let text = std::fs::read_to_string(path).map_err(|error| wrong(error.to_string()))?;
     let token = text.trim();
     if token.is_empty() || !token.bytes().all(|b| b.is_ascii_graphic()) {
-        return Err(wrong("holds no token (one line of visible ASCII characters)".to_owned()));
+        return Err(wrong(
+            "holds no token (one line of visible ASCII characters)".to_owned(),
+        ));
     }
     Ok(Some(token.to_owned()))
 }
@@ -233,7 +259,12 @@ async fn limited<T>(
             "Consul's answer broke the client library (a header that is no text?)".to_owned(),
         )),
         Ok(Ok(Err(ClientError::APIError { code, message }))) => {
-            let message = message.unwrap_or_default().trim().chars().take(200).collect();
+            let message = message
+                .unwrap_or_default()
+                .trim()
+                .chars()
+                .take(200)
+                .collect();
             Err(ConsulError::Answered { code, message })
         }
         Ok(Ok(Err(error))) => Err(ConsulError::Failed(crate::telemetry::chain(&error))),
@@ -361,10 +392,9 @@ mod tests {
 
     #[test]
     fn an_instance_without_an_address_is_at_its_node() {
-        let list = parse(
-            r#"[{"Node": {"Address": "10.0.0.1"}, "Service": {"Address": "", "Port": 7}}]"#,
-        )
-        .unwrap();
+        let list =
+            parse(r#"[{"Node": {"Address": "10.0.0.1"}, "Service": {"Address": "", "Port": 7}}]"#)
+                .unwrap();
         assert_eq!(list[0].address, "10.0.0.1:7");
         assert_eq!(list[0].weight, 1);
     }
@@ -382,7 +412,10 @@ mod tests {
     fn two_registrations_of_one_address_are_one_instance_and_order_does_not_matter() {
         let a = r#"{"Node": {}, "Service": {"Address": "h", "Port": 1}}"#;
         let b = r#"{"Node": {}, "Service": {"Address": "h", "Port": 2}}"#;
-        assert_eq!(parse(&format!("[{b},{a},{b}]")).unwrap(), parse(&format!("[{a},{b}]")).unwrap());
+        assert_eq!(
+            parse(&format!("[{b},{a},{b}]")).unwrap(),
+            parse(&format!("[{a},{b}]")).unwrap()
+        );
     }
 
     #[test]

@@ -9,7 +9,14 @@ use crate::config::types::BaseUrl;
 pub fn watch(endpoints: &[BaseUrl]) -> Watch {
     let list = endpoints
         .iter()
-        .map(|endpoint| Instance { address: endpoint.authority().clone(), weight: 1 })
+        .map(|endpoint| Instance {
+            address: endpoint.authority().clone(),
+            weight: 1,
+        })
         .collect();
-    watch::channel(Snapshot { members: Members::Known(list), source: Source::Live }).1
+    watch::channel(Snapshot {
+        members: Members::Known(list),
+        source: Source::Live,
+    })
+    .1
 }

@@ -36,9 +36,15 @@ pub(super) enum Change {
 
 impl Membership {
     pub(super) fn new(empty_hold: Duration, now: Instant) -> Self {
-        let source = Source::Failing { since: now, problem: Arc::from("not asked yet") };
+        let source = Source::Failing {
+            since: now,
+            problem: Arc::from("not asked yet"),
+        };
         Self {
-            snapshot: Snapshot { members: Members::Unknown, source },
+            snapshot: Snapshot {
+                members: Members::Unknown,
+                source,
+            },
             empty_hold,
             empty_since: None,
             last_answer: now,
@@ -62,8 +68,7 @@ impl Membership {
         }
         self.empty_since = None;
         self.snapshot.source = Source::Live;
-        let unchanged =
-            matches!(&self.snapshot.members, Members::Known(known) if **known == *list);
+        let unchanged = matches!(&self.snapshot.members, Members::Known(known) if **known == *list);
         if unchanged {
             return Change::None;
         }
@@ -73,8 +78,10 @@ impl Membership {
 
     /// The source could not be asked.
     pub(super) fn failed(&mut self, problem: &str) {
-        self.snapshot.source =
-            Source::Failing { since: self.last_answer, problem: Arc::from(problem) };
+        self.snapshot.source = Source::Failing {
+            since: self.last_answer,
+            problem: Arc::from(problem),
+        };
     }
 
     /// When [`expire`](Self::expire) has to be called, if ever.
@@ -92,8 +99,10 @@ impl Membership {
             return Change::None;
         }
         self.empty_since = None;
-        self.snapshot =
-            Snapshot { members: Members::Known(Arc::from([])), source: Source::Live };
+        self.snapshot = Snapshot {
+            members: Members::Known(Arc::from([])),
+            source: Source::Live,
+        };
         Change::Emptied
     }
 }
@@ -106,7 +115,10 @@ mod tests {
     const HOLD: Duration = Duration::from_secs(60);
 
     fn one() -> Vec<Instance> {
-        vec![Instance { address: "127.0.0.1:1".parse().unwrap(), weight: 1 }]
+        vec![Instance {
+            address: "127.0.0.1:1".parse().unwrap(),
+            weight: 1,
+        }]
     }
 
     #[test]
@@ -154,7 +166,10 @@ mod tests {
         assert_eq!(membership.expire(start + HOLD * 10), Change::None);
         assert_eq!(membership.snapshot().members.list(), one());
         // Back, and still empty: the hold was over long ago.
-        assert_eq!(membership.answered(vec![], start + HOLD * 10), Change::Emptied);
+        assert_eq!(
+            membership.answered(vec![], start + HOLD * 10),
+            Change::Emptied
+        );
     }
 
     #[test]
@@ -165,8 +180,14 @@ mod tests {
         membership.failed("hung");
         membership.failed("hung");
         let later = start + Duration::from_secs(42);
-        assert_eq!(membership.snapshot().source.staleness(later), Duration::from_secs(42));
+        assert_eq!(
+            membership.snapshot().source.staleness(later),
+            Duration::from_secs(42)
+        );
         membership.answered(one(), later);
-        assert_eq!(membership.snapshot().source.staleness(later), Duration::ZERO);
+        assert_eq!(
+            membership.snapshot().source.staleness(later),
+            Duration::ZERO
+        );
     }
 }

@@ -127,7 +127,9 @@ mod tests {
     fn ten_minutes_of_failures_are_ten_lines() {
         let start = Instant::now();
         let mut quiet = Quiet::default();
-        let lines = (0..600).filter(|s| quiet.allows(start + Duration::from_secs(*s))).count();
+        let lines = (0..600)
+            .filter(|s| quiet.allows(start + Duration::from_secs(*s)))
+            .count();
         assert_eq!(lines, 10);
     }
 }

@@ -48,8 +48,9 @@ impl Registration {
     pub fn new(config: &Config, bound: SocketAddr) -> Result<Self, String> {
         let (host, port) = match &config.advertise {
             Some(text) => {
-                let authority: http::uri::Authority =
-                    text.parse().map_err(|_| format!("consul.advertise: `{text}` is no host:port"))?;
+                let authority: http::uri::Authority = text
+                    .parse()
+                    .map_err(|_| format!("consul.advertise: `{text}` is no host:port"))?;
                 let port = authority.port_u16().unwrap_or(bound.port());
                 (authority.host().trim_matches(['[', ']']).to_owned(), port)
             }
@@ -61,7 +62,11 @@ impl Registration {
             }
             None => (bound.ip().to_string(), bound.port()),
         };
-        let url_host = if host.contains(':') { format!("[{host}]") } else { host.clone() };
+        let url_host = if host.contains(':') {
+            format!("[{host}]")
+        } else {
+            host.clone()
+        };
         Ok(Self {
             id: format!("{SERVICE}-{host}-{port}").replace(':', "-"),
             service: SERVICE.to_owned(),
@@ -146,7 +151,11 @@ async fn ensure(
         return Ok(());
     }
     consul.register(registration).await?;
-    info!(id = registration.id, check = registration.check_url, "registered");
+    info!(
+        id = registration.id,
+        check = registration.check_url,
+        "registered"
+    );
     Ok(())
 }
 
@@ -160,7 +169,10 @@ mod tests {
         let bound = "0.0.0.0:8000".parse().unwrap();
         let error = Registration::new(&Config::default(), bound).unwrap_err();
         assert!(error.contains("consul.advertise"), "{error}");
-        let config = Config { advertise: Some("bff.internal:80".to_owned()), ..Config::default() };
+        let config = Config {
+            advertise: Some("bff.internal:80".to_owned()),
+            ..Config::default()
+        };
         let registration = Registration::new(&config, bound).unwrap();
         assert_eq!(registration.id, "bff-bff.internal-80");
         assert_eq!(registration.check_url, "http://bff.internal:80/readyz");

@@ -125,7 +125,10 @@ impl<C: Catalog> Watcher<C> {
     async fn poll(&mut self, index: u64) -> Result<Answer, CatalogError> {
         let limit = self.options.limit();
         let service = self.service.clone();
-        let query = timeout(limit, self.catalog.passing(&service, index, self.options.wait));
+        let query = timeout(
+            limit,
+            self.catalog.passing(&service, index, self.options.wait),
+        );
         tokio::pin!(query);
         loop {
             let expiry = self.membership.expires_at();
@@ -170,7 +173,9 @@ fn publish(
             instances,
             "the catalog suddenly calls the service empty, the last good list is held for a while"
         ),
-        Change::Emptied => warn!(%service, "the catalog still calls the service empty, it is believed now"),
+        Change::Emptied => {
+            warn!(%service, "the catalog still calls the service empty, it is believed now")
+        }
     }
     sender.send_replace(snapshot.clone());
 }
@@ -199,8 +204,13 @@ mod tests {
 
     impl Script {
         fn new(ports: &[u16]) -> Self {
-            let state =
-                State { up: true, hangs: false, index: 10, ports: ports.into(), polls: vec![] };
+            let state = State {
+                up: true,
+                hangs: false,
+                index: 10,
+                ports: ports.into(),
+                polls: vec![],
+            };
             Self(Arc::new(Mutex::new(state)), Arc::default())
         }
 
@@ -233,7 +243,10 @@ mod tests {
                     let blocked = index >= state.index && index > 0 && Instant::now() < deadline;
                     if !blocked && !state.hangs {
                         let instances = state.ports.iter().map(|port| instance(*port)).collect();
-                        return Ok(Answer { instances, index: Some(state.index) });
+                        return Ok(Answer {
+                            instances,
+                            index: Some(state.index),
+                        });
                     }
                 }
                 let hangs = self.0.lock().unwrap().hangs;
@@ -246,18 +259,30 @@ mod tests {
     }
 
     fn instance(port: u16) -> Instance {
-        Instance { address: format!("127.0.0.1:{port}").parse().unwrap(), weight: 1 }
+        Instance {
+            address: format!("127.0.0.1:{port}").parse().unwrap(),
+            weight: 1,
+        }
     }
 
     fn start(script: &Script) -> Watch {
-        let options =
-            WatchOptions { wait: Duration::from_secs(30), empty_hold: Duration::from_secs(60) };
-        watch(script.clone(), ServiceName::try_from("s".to_owned()).unwrap(), options)
+        let options = WatchOptions {
+            wait: Duration::from_secs(30),
+            empty_hold: Duration::from_secs(60),
+        };
+        watch(
+            script.clone(),
+            ServiceName::try_from("s".to_owned()).unwrap(),
+            options,
+        )
     }
 
     async fn until(watch: &mut Watch, ports: &[u16]) {
         let wanted: Vec<_> = ports.iter().map(|port| instance(*port)).collect();
-        watch.wait_for(|snapshot| snapshot.members.list() == wanted).await.unwrap();
+        watch
+            .wait_for(|snapshot| snapshot.members.list() == wanted)
+            .await
+            .unwrap();
     }
 
     #[tokio::test(start_paused = true)]
@@ -281,8 +306,15 @@ mod tests {
         });
         let back = Instant::now();
         until(&mut watch, &[1, 3]).await;
-        assert!(back.elapsed() <= Duration::from_secs(16), "{:?}", back.elapsed());
-        assert_eq!(watch.borrow().source.staleness(Instant::now()), Duration::ZERO);
+        assert!(
+            back.elapsed() <= Duration::from_secs(16),
+            "{:?}",
+            back.elapsed()
+        );
+        assert_eq!(
+            watch.borrow().source.staleness(Instant::now()),
+            Duration::ZERO
+        );
 
         sleep(Duration::from_secs(120)).await;
         script.change(|state| {
@@ -291,7 +323,11 @@ mod tests {
         });
         let changed = Instant::now();
         until(&mut watch, &[4]).await;
-        assert!(changed.elapsed() <= Duration::from_secs(1), "{:?}", changed.elapsed());
+        assert!(
+            changed.elapsed() <= Duration::from_secs(1),
+            "{:?}",
+            changed.elapsed()
+        );
     }
 
     #[tokio::test(start_paused = true)]
@@ -317,7 +353,10 @@ mod tests {
             state.ports.clear();
         });
         let emptied = Instant::now();
-        watch.wait_for(|snapshot| snapshot.members.list().is_empty()).await.unwrap();
+        watch
+            .wait_for(|snapshot| snapshot.members.list().is_empty())
+            .await
+            .unwrap();
         assert_eq!(emptied.elapsed().as_secs(), 60);
     }
 

@@ -23,6 +23,11 @@ pub struct Config {
 
 impl Default for Config {
     fn default() -> Self {
-        Self { introspection: true, playground: true, max_depth: 15, max_complexity: 1000 }
+        Self {
+            introspection: true,
+            playground: true,
+            max_depth: 15,
+            max_complexity: 1000,
+        }
     }
 }

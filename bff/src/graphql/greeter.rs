@@ -29,7 +29,11 @@ impl GreeterQuery {
             Err(error) => return Some(Err(error)),
         };
         let answer = upstreams.greeter.say_hello(name).await;
-        Some(answer.map(|message| Greeting { message }).map_err(|e| error::upstream(&e)))
+        Some(
+            answer
+                .map(|message| Greeting { message })
+                .map_err(|e| error::upstream(&e)),
+        )
     }
 }
 
@@ -45,9 +49,14 @@ impl GreeterSubscription {
         #[graphql(desc = "Whom to greet.", default = "iveBoy")] name: String,
     ) -> Result<impl Stream<Item = Result<Greeting>> + use<>> {
         let greeter = ctx.data::<Upstreams>()?.greeter.clone();
-        let greetings = greeter.greetings(name).await.map_err(|e| error::upstream(&e))?;
+        let greetings = greeter
+            .greetings(name)
+            .await
+            .map_err(|e| error::upstream(&e))?;
         Ok(greetings.map(|greeting| {
-            greeting.map(|message| Greeting { message }).map_err(|e| error::upstream(&e))
+            greeting
+                .map(|message| Greeting { message })
+                .map_err(|e| error::upstream(&e))
         }))
     }
 }

@@ -1,9 +1,7 @@
 //! `/graphql` by POST and WebSocket, and the playground at `/`.
 
 use async_graphql::http::{ALL_WEBSOCKET_PROTOCOLS, GraphiQLSource};
-use async_graphql_axum::{
-    GraphQLProtocol, GraphQLRequest, GraphQLResponse, GraphQLWebSocket,
-};
+use async_graphql_axum::{GraphQLProtocol, GraphQLRequest, GraphQLResponse, GraphQLWebSocket};
 use axum::{
     Router,
     extract::{State, WebSocketUpgrade},
@@ -14,7 +12,9 @@ use axum::{
 use crate::graphql::Schema;
 
 pub(super) fn routes(schema: Schema) -> Router {
-    Router::new().route("/graphql", post(execute).get(subscribe)).with_state(schema)
+    Router::new()
+        .route("/graphql", post(execute).get(subscribe))
+        .with_state(schema)
 }
 
 async fn execute(State(schema): State<Schema>, request: GraphQLRequest) -> GraphQLResponse {

@@ -43,8 +43,16 @@ struct Inner {
 impl Readiness {
     /// The readiness of a process that calls `upstreams`.
     pub fn new(upstreams: Upstreams) -> Self {
-        let seen = upstreams.connected().iter().map(|_| AtomicBool::new(false)).collect();
-        Self(Arc::new(Inner { upstreams, seen, draining: AtomicBool::new(false) }))
+        let seen = upstreams
+            .connected()
+            .iter()
+            .map(|_| AtomicBool::new(false))
+            .collect();
+        Self(Arc::new(Inner {
+            upstreams,
+            seen,
+            draining: AtomicBool::new(false),
+        }))
     }
 
     /// Takes the process out of traffic for good.
@@ -66,7 +74,12 @@ impl Readiness {
             any_now |= has;
             let mark = if has { '+' } else { '-' };
             // Writing to a String cannot fail.
-            let _ = writeln!(lines, "[{mark}] upstream {}: {}", upstream.name, tell(&snapshot, now));
+            let _ = writeln!(
+                lines,
+                "[{mark}] upstream {}: {}",
+                upstream.name,
+                tell(&snapshot, now)
+            );
             let ejected = upstream.balance.ejected();
             if !ejected.is_empty() {
                 let ejected: Vec<_> = ejected.iter().map(|address| address.as_str()).collect();
@@ -82,7 +95,10 @@ impl Readiness {
         if draining {
             lines.push_str("[-] shutdown: draining\n");
         }
-        Report { ready: all_seen && any_now && !draining, lines }
+        Report {
+            ready: all_seen && any_now && !draining,
+            lines,
+        }
     }
 }
 
@@ -105,9 +121,9 @@ fn tell(snapshot: &Snapshot, now: Instant) -> String {
     let stale = humantime::format_duration(stale);
     match &snapshot.source {
         Source::Live => instances,
-        Source::HeldEmpty { .. } => format!(
-            "{instances}, held: Consul calls the service empty, for {stale} now"
-        ),
+        Source::HeldEmpty { .. } => {
+            format!("{instances}, held: Consul calls the service empty, for {stale} now")
+        }
         Source::Failing { problem, .. } => {
             format!("{instances}, last good list, stale for {stale}: {problem}")
         }

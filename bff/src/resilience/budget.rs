@@ -31,7 +31,13 @@ struct Counts {
 impl Budget {
     /// An unused budget.
     pub fn new(ratio: f64, min_per_second: f64, now: Instant) -> Self {
-        Self { ratio, min_per_second, newest: 0, since: now, ring: Default::default() }
+        Self {
+            ratio,
+            min_per_second,
+            newest: 0,
+            since: now,
+            ring: Default::default(),
+        }
     }
 
     /// Counts a call (not a retry of one).
@@ -53,9 +59,15 @@ impl Budget {
     /// How many retries are left now.
     pub fn left(&mut self, now: Instant) -> f64 {
         self.advance(now);
-        let (calls, retries) = self.ring.iter().fold((0.0, 0.0), |(calls, retries), bucket| {
-            (calls + f64::from(bucket.calls), retries + f64::from(bucket.retries))
-        });
+        let (calls, retries) = self
+            .ring
+            .iter()
+            .fold((0.0, 0.0), |(calls, retries), bucket| {
+                (
+                    calls + f64::from(bucket.calls),
+                    retries + f64::from(bucket.retries),
+                )
+            });
         let window = BUCKET.as_secs_f64() * BUCKETS as f64;
         self.ratio * calls + self.min_per_second * window - retries
     }

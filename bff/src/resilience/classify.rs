@@ -48,7 +48,11 @@ pub struct Class {
 }
 
 const fn class(code: Code, effect: Effect, retry: Retry) -> Class {
-    Class { code, effect, retry }
+    Class {
+        code,
+        effect,
+        retry,
+    }
 }
 
 /// The class of a call that the peer ended with `code`.
@@ -87,7 +91,11 @@ fn of_cause(error: &(dyn Error + 'static)) -> Option<Class> {
         return Some(class(Code::DeadlineExceeded, Effect::Failure, Retry::Never));
     }
     if error.is::<TimeoutExpired>() {
-        return Some(class(Code::DeadlineExceeded, Effect::Failure, Retry::IfIdempotent));
+        return Some(class(
+            Code::DeadlineExceeded,
+            Effect::Failure,
+            Retry::IfIdempotent,
+        ));
     }
     if error.is::<ConnectError>() {
         return Some(class(Code::Unavailable, Effect::Failure, Retry::Always));
@@ -99,7 +107,11 @@ fn of_cause(error: &(dyn Error + 'static)) -> Option<Class> {
         }
         if hyper.is_timeout() {
             // A keepalive ping was lost: calls were on their way.
-            return Some(class(Code::Unavailable, Effect::Failure, Retry::IfIdempotent));
+            return Some(class(
+                Code::Unavailable,
+                Effect::Failure,
+                Retry::IfIdempotent,
+            ));
         }
     }
     if let Some(h2) = error.downcast_ref::<h2::Error>() {
@@ -107,12 +119,16 @@ fn of_cause(error: &(dyn Error + 'static)) -> Option<Class> {
             Some(h2::Reason::REFUSED_STREAM) => {
                 Some(class(Code::Unavailable, Effect::Neutral, Retry::Always))
             }
-            Some(h2::Reason::CANCEL) if h2.is_remote() => {
-                Some(class(Code::Unavailable, Effect::Failure, Retry::IfIdempotent))
-            }
-            Some(h2::Reason::NO_ERROR) if h2.is_go_away() => {
-                Some(class(Code::Unavailable, Effect::Neutral, Retry::IfIdempotent))
-            }
+            Some(h2::Reason::CANCEL) if h2.is_remote() => Some(class(
+                Code::Unavailable,
+                Effect::Failure,
+                Retry::IfIdempotent,
+            )),
+            Some(h2::Reason::NO_ERROR) if h2.is_go_away() => Some(class(
+                Code::Unavailable,
+                Effect::Neutral,
+                Retry::IfIdempotent,
+            )),
             _ => None,
         };
     }
@@ -121,16 +137,20 @@ fn of_cause(error: &(dyn Error + 'static)) -> Option<Class> {
         io::ErrorKind::BrokenPipe
         | io::ErrorKind::ConnectionReset
         | io::ErrorKind::ConnectionAborted
-        | io::ErrorKind::UnexpectedEof => {
-            Some(class(Code::Unavailable, Effect::Failure, Retry::IfIdempotent))
-        }
+        | io::ErrorKind::UnexpectedEof => Some(class(
+            Code::Unavailable,
+            Effect::Failure,
+            Retry::IfIdempotent,
+        )),
         _ => None,
     }
 }
 
 /// The status code that headers or trailers carry, if they carry one.
 pub fn code_in(headers: &HeaderMap) -> Option<Code> {
-    headers.get("grpc-status").map(|value| Code::from_bytes(value.as_bytes()))
+    headers
+        .get("grpc-status")
+        .map(|value| Code::from_bytes(value.as_bytes()))
 }
 
 /// The first error of type `E` in the source chain.
@@ -161,7 +181,12 @@ mod tests {
     fn our_own_deadline_is_a_deadline_and_not_a_cancellation() {
         let status = with_source(Code::Cancelled, TimeoutExpired(()));
         assert_eq!(of_error(&status).code, Code::DeadlineExceeded);
-        let status = with_source(Code::Unknown, Elapsed { after: Duration::from_secs(2) });
+        let status = with_source(
+            Code::Unknown,
+            Elapsed {
+                after: Duration::from_secs(2),
+            },
+        );
         assert_eq!(of_error(&status).code, Code::DeadlineExceeded);
         assert_eq!(of_error(&status).retry, Retry::Never);
     }
@@ -170,7 +195,10 @@ mod tests {
     fn a_refused_connection_was_never_sent_and_is_a_failure() {
         let refused = io::Error::from(io::ErrorKind::ConnectionRefused);
         let status = with_source(Code::Unavailable, ConnectError(refused.into()));
-        assert_eq!(of_error(&status), class(Code::Unavailable, Effect::Failure, Retry::Always));
+        assert_eq!(
+            of_error(&status),
+            class(Code::Unavailable, Effect::Failure, Retry::Always)
+        );
     }
 
     #[test]
@@ -185,12 +213,20 @@ mod tests {
     #[test]
     fn no_instance_says_nothing_about_the_upstream() {
         let status = with_source(Code::Unknown, NoInstance { known: true });
-        assert_eq!(of_error(&status), class(Code::Unavailable, Effect::Neutral, Retry::Never));
+        assert_eq!(
+            of_error(&status),
+            class(Code::Unavailable, Effect::Neutral, Retry::Never)
+        );
     }
 
     #[test]
     fn the_callers_faults_are_neutral_and_never_retried() {
-        for code in [Code::NotFound, Code::InvalidArgument, Code::Unimplemented, Code::Aborted] {
+        for code in [
+            Code::NotFound,
+            Code::InvalidArgument,
+            Code::Unimplemented,
+            Code::Aborted,
+        ] {
             assert_eq!(of_code(code), class(code, Effect::Neutral, Retry::Never));
         }
     }

@@ -75,7 +75,10 @@ impl<S> Layer<S> for DeadlineLayer {
     type Service = DeadlineService<S>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        DeadlineService { inner, layer: *self }
+        DeadlineService {
+            inner,
+            layer: *self,
+        }
     }
 }
 
@@ -143,12 +146,16 @@ impl http_body::Body for DeadlineBody {
             }
             return Poll::Ready(frame);
         }
-        let Some(sleep) = &mut this.sleep else { return Poll::Pending };
+        let Some(sleep) = &mut this.sleep else {
+            return Poll::Pending;
+        };
         ready!(sleep.as_mut().poll(cx));
         // Dropping the rest here tells the layers below that time is up.
         this.inner = Body::empty();
         this.sleep = None;
-        Poll::Ready(Some(Err(Status::from_error(Box::new(Elapsed { after: this.after })))))
+        Poll::Ready(Some(Err(Status::from_error(Box::new(Elapsed {
+            after: this.after,
+        })))))
     }
 
     fn is_end_stream(&self) -> bool {
@@ -168,7 +175,10 @@ mod tests {
         let now = Instant::now();
         let mut headers = HeaderMap::new();
         Deadline::at(now + left).announce(&mut headers, now);
-        headers.get("grpc-timeout").map(|v| v.to_str().unwrap_or("").to_owned()).unwrap_or_default()
+        headers
+            .get("grpc-timeout")
+            .map(|v| v.to_str().unwrap_or("").to_owned())
+            .unwrap_or_default()
     }
 
     #[test]
@@ -176,7 +186,10 @@ mod tests {
         assert_eq!(announced(Duration::from_micros(1_999_999)), "1999999u");
         assert_eq!(announced(Duration::from_nanos(1500)), "1u");
         assert_eq!(announced(Duration::from_secs(100)), "100000m");
-        assert_eq!(announced(Duration::from_secs(u64::from(u32::MAX))), "99999999m");
+        assert_eq!(
+            announced(Duration::from_secs(u64::from(u32::MAX))),
+            "99999999m"
+        );
         assert_eq!(announced(Duration::ZERO), "0u");
     }
 }

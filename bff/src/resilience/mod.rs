@@ -31,7 +31,9 @@ pub struct Method {
 
 /// The declared method of `request`, if it is declared.
 fn method_of<'m, B>(methods: &'m [Method], request: &Request<B>) -> Option<&'m Method> {
-    methods.iter().find(|method| method.path == request.uri().path())
+    methods
+        .iter()
+        .find(|method| method.path == request.uri().path())
 }
 
 /// An upstream as the generated client sees it.

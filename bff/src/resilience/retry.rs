@@ -95,9 +95,16 @@ pub struct RetryLayer {
 impl RetryLayer {
     /// One layer per service: its clones share the budget.
     pub fn new(config: &Config, methods: &'static [Method]) -> Self {
-        let budget =
-            Budget::new(config.budget_ratio, config.budget_min_per_second, Instant::now());
-        Self { config: Arc::new(config.clone()), budget: Arc::new(Mutex::new(budget)), methods }
+        let budget = Budget::new(
+            config.budget_ratio,
+            config.budget_min_per_second,
+            Instant::now(),
+        );
+        Self {
+            config: Arc::new(config.clone()),
+            budget: Arc::new(Mutex::new(budget)),
+            methods,
+        }
     }
 
     fn budget<T>(&self, act: impl FnOnce(&mut Budget) -> T) -> T {
@@ -109,7 +116,10 @@ impl<S> Layer<S> for RetryLayer {
     type Service = RetryService<S>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        RetryService { inner, layer: self.clone() }
+        RetryService {
+            inner,
+            layer: self.clone(),
+        }
     }
 }
 
@@ -122,10 +132,7 @@ pub struct RetryService<S> {
 
 impl<S> Service<Request<Body>> for RetryService<S>
 where
-    S: Service<Request<Body>, Response = Response<Body>, Error = BoxError>
-        + Clone
-        + Send
-        + 'static,
+    S: Service<Request<Body>, Response = Response<Body>, Error = BoxError> + Clone + Send + 'static,
     S::Future: Send,
 {
     type Response = Response<Body>;
@@ -154,7 +161,11 @@ where
     layer.budget(|budget| budget.deposit(Instant::now()));
     let idempotent = method_of(layer.methods, &request).is_some_and(|m| m.idempotent);
     let deadline = request.extensions().get::<Deadline>().copied();
-    let attempts = request.extensions().get::<Attempts>().cloned().unwrap_or_default();
+    let attempts = request
+        .extensions()
+        .get::<Attempts>()
+        .cloned()
+        .unwrap_or_default();
     let (mut parts, body) = request.into_parts();
     // One message: the requests of unary and server-streaming calls.
     let message = body.collect().await?.to_bytes();
@@ -163,17 +174,20 @@ where
     let mut attempt = 1;
     loop {
         attempts.0.store(attempt, Ordering::Relaxed);
-        let mut request =
-            Request::from_parts(parts.clone(), Body::new(Full::new(message.clone())));
+        let mut request = Request::from_parts(parts.clone(), Body::new(Full::new(message.clone())));
         if let Some(deadline) = &deadline {
             deadline.announce(request.headers_mut(), Instant::now());
         }
         if attempt > 1 {
             let previous = HeaderValue::from(attempt - 1);
-            request.headers_mut().insert("grpc-previous-rpc-attempts", previous);
+            request
+                .headers_mut()
+                .insert("grpc-previous-rpc-attempts", previous);
         }
         let outcome = Outcome::of(inner.clone().oneshot(request).await).await;
-        let Some(failure) = outcome.failure else { return outcome.answer };
+        let Some(failure) = outcome.failure else {
+            return outcome.answer;
+        };
         if attempt >= layer.config.max_attempts {
             return outcome.answer;
         }
@@ -197,7 +211,10 @@ where
 /// "Full jitter": anywhere between nothing and the doubled bound, so that callers that failed
 /// together do not return together.
 fn pause(config: &Config, attempt: u32, rng: &mut impl Rng) -> Duration {
-    let bound = config.backoff.saturating_mul(1 << (attempt - 1).min(20)).min(config.backoff_max);
+    let bound = config
+        .backoff
+        .saturating_mul(1 << (attempt - 1).min(20))
+        .min(config.backoff_max);
     bound.mul_f64(rng.random())
 }
 
@@ -214,11 +231,17 @@ impl Outcome {
             Ok(response) => response,
             Err(error) => {
                 let failure = Some(classify::of_error(error.as_ref()));
-                return Self { answer: Err(error), failure };
+                return Self {
+                    answer: Err(error),
+                    failure,
+                };
             }
         };
         if let Some(code) = classify::code_in(response.headers()) {
-            return Self { answer: Ok(response), failure: failed(classify::of_code(code)) };
+            return Self {
+                answer: Ok(response),
+                failure: failed(classify::of_code(code)),
+            };
         }
         // Headers alone commit nothing yet: look at what follows.
         let (parts, mut body) = response.into_parts();
@@ -232,7 +255,10 @@ impl Outcome {
             None => None,
         };
         let body = Body::new(Peeked { first, rest: body });
-        Self { answer: Ok(Response::from_parts(parts, body)), failure }
+        Self {
+            answer: Ok(Response::from_parts(parts, body)),
+            failure,
+        }
     }
 }
 
@@ -285,7 +311,9 @@ mod tests {
         let config = Config::default();
         for (attempt, bound) in [(1, 25), (2, 50), (3, 100), (4, 200), (5, 250), (40, 250)] {
             let bound = Duration::from_millis(bound);
-            let pauses: Vec<_> = (0..200).map(|_| pause(&config, attempt, &mut rng)).collect();
+            let pauses: Vec<_> = (0..200)
+                .map(|_| pause(&config, attempt, &mut rng))
+                .collect();
             assert!(pauses.iter().all(|pause| *pause <= bound));
             assert!(pauses.iter().any(|pause| *pause > bound / 2));
             assert!(pauses.iter().any(|pause| *pause < bound / 2));

@@ -15,12 +15,16 @@ pub struct LogConfig {
 
 impl Default for LogConfig {
     fn default() -> Self {
-        Self { filter: "info".to_owned() }
+        Self {
+            filter: "info".to_owned(),
+        }
     }
 }
 
 fn parses(filter: &str, _: &()) -> garde::Result {
     EnvFilter::try_new(filter).map(drop).map_err(|error| {
-        garde::Error::new(format!("`{filter}` is no log filter ({error}); write it like info,bff=debug"))
+        garde::Error::new(format!(
+            "`{filter}` is no log filter ({error}); write it like info,bff=debug"
+        ))
     })
 }

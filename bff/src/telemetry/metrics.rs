@@ -40,8 +40,10 @@ impl Metrics {
             .scope_info_enabled(false)
             .build()?;
         let resource = Resource::builder().with_service_name("bff").build();
-        let provider =
-            SdkMeterProvider::builder().with_resource(resource).with_reader(exporter).build();
+        let provider = SdkMeterProvider::builder()
+            .with_resource(resource)
+            .with_reader(exporter)
+            .build();
         let provider = Arc::new(provider);
         Ok(Self { registry, provider })
     }

@@ -75,7 +75,12 @@ pub struct ConfigMap(#[garde(dive)] BTreeMap<String, Config>);
 
 impl Default for ConfigMap {
     fn default() -> Self {
-        Self(KNOWN.iter().map(|known| (known.name.to_owned(), known.config())).collect())
+        Self(
+            KNOWN
+                .iter()
+                .map(|known| (known.name.to_owned(), known.config()))
+                .collect(),
+        )
     }
 }
 
@@ -98,7 +103,9 @@ impl<'de> Deserialize<'de> for ConfigMap {
         let mut configs = Self::default();
         for (Name(name), mut config) in BTreeMap::<Name, Config>::deserialize(deserializer)? {
             if config.service.is_none() && config.endpoints.is_none() {
-                config.service = configs.get(&name).and_then(|default| default.service.clone());
+                config.service = configs
+                    .get(&name)
+                    .and_then(|default| default.service.clone());
             }
             configs.insert(name, config);
         }
@@ -118,7 +125,11 @@ impl<'de> Deserialize<'de> for Name {
         }
         Err(serde::de::Error::custom(format!(
             "unknown upstream, the known ones are: {}",
-            KNOWN.iter().map(|known| known.name).collect::<Vec<_>>().join(", ")
+            KNOWN
+                .iter()
+                .map(|known| known.name)
+                .collect::<Vec<_>>()
+                .join(", ")
         )))
     }
 }
@@ -134,9 +145,9 @@ fn not_both(
 
 fn not_empty(endpoints: &Option<Vec<BaseUrl>>, _: &()) -> garde::Result {
     match endpoints {
-        Some(list) if list.is_empty() => {
-            Err(garde::Error::new("name at least one address, or use `service`"))
-        }
+        Some(list) if list.is_empty() => Err(garde::Error::new(
+            "name at least one address, or use `service`",
+        )),
         _ => Ok(()),
     }
 }
@@ -145,5 +156,7 @@ fn plain_http(endpoint: &BaseUrl, _: &()) -> garde::Result {
     if endpoint.as_str().starts_with("http://") && endpoint.authority().port_u16().is_some() {
         return Ok(());
     }
-    Err(garde::Error::new(format!("`{endpoint}` must be http://host:port (TLS to upstreams is not offered)")))
+    Err(garde::Error::new(format!(
+        "`{endpoint}` must be http://host:port (TLS to upstreams is not offered)"
+    )))
 }

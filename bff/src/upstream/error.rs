@@ -56,7 +56,11 @@ impl UpstreamError {
             kind,
             code,
             // A call nobody was there for was not attempted.
-            attempts: if nobody.is_some() { 0 } else { attempts.count() },
+            attempts: if nobody.is_some() {
+                0
+            } else {
+                attempts.count()
+            },
             detail: chain(status),
         }
     }

@@ -13,7 +13,11 @@ pub const KNOWN: Known = Known {
     service: "greeter-srv",
     methods: &[
         // Greeting twice greets no harder than greeting once.
-        Method { path: "/helloworld.Greeter/SayHello", idempotent: true, streaming: false },
+        Method {
+            path: "/helloworld.Greeter/SayHello",
+            idempotent: true,
+            streaming: false,
+        },
         Method {
             path: "/helloworld.Greeter/SayHelloStreamReply",
             idempotent: true,
@@ -31,7 +35,9 @@ pub struct Greeter {
 impl Greeter {
     pub(super) fn new(service: UpstreamService) -> Self {
         // The balancer decides where a call goes; the origin only fills the URI in.
-        Self { client: GreeterClient::with_origin(service, Uri::from_static("http://greeter")) }
+        Self {
+            client: GreeterClient::with_origin(service, Uri::from_static("http://greeter")),
+        }
     }
 
     /// One greeting for `name`.

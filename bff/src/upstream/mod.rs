@@ -40,7 +40,10 @@ impl Known {
     /// What is configured for it if the operator says nothing.
     pub fn config(&self) -> Config {
         let service = ServiceName::try_from(self.service.to_owned()).ok();
-        Config { service, ..Config::default() }
+        Config {
+            service,
+            ..Config::default()
+        }
     }
 }
 
@@ -71,7 +74,11 @@ impl Upstreams {
     /// and nothing is waited for.
     ///
     /// Has to be called within a tokio runtime.
-    pub fn connect<C: Catalog + Clone>(configs: &ConfigMap, catalog: &C, times: WatchOptions) -> Self {
+    pub fn connect<C: Catalog + Clone>(
+        configs: &ConfigMap,
+        catalog: &C,
+        times: WatchOptions,
+    ) -> Self {
         let mut connected = Vec::new();
         let mut connect = |known: &Known| {
             let (entry, service) = connect(known, configs, catalog, times);
@@ -79,7 +86,10 @@ impl Upstreams {
             service
         };
         let greeter = Greeter::new(connect(&greeter::KNOWN));
-        Self { greeter, connected: connected.into() }
+        Self {
+            greeter,
+            connected: connected.into(),
+        }
     }
 
     /// Every upstream, for readiness and metrics.
@@ -94,7 +104,10 @@ fn connect<C: Catalog + Clone>(
     catalog: &C,
     times: WatchOptions,
 ) -> (Connected, UpstreamService) {
-    let config = configs.get(known.name).cloned().unwrap_or_else(|| known.config());
+    let config = configs
+        .get(known.name)
+        .cloned()
+        .unwrap_or_else(|| known.config());
     let watch = match (&config.endpoints, &config.service) {
         (Some(endpoints), _) => fixed::watch(endpoints),
         (None, Some(service)) => watch(catalog.clone(), service.clone(), times),
@@ -106,12 +119,25 @@ fn connect<C: Catalog + Clone>(
         strategy: config.balancer,
         ejection: config.ejection.clone(),
     };
-    let http2 =
-        Http2 { connect_timeout: config.connect_timeout, keepalive: config.keepalive };
+    let http2 = Http2 {
+        connect_timeout: config.connect_timeout,
+        keepalive: config.keepalive,
+    };
     let balance = Balance::following(options, http2, watch.clone());
-    let service =
-        resilience::stack(balance.clone(), config.timeout, &config.retry, known.methods);
-    (Connected { name: known.name, watch, balance }, service)
+    let service = resilience::stack(
+        balance.clone(),
+        config.timeout,
+        &config.retry,
+        known.methods,
+    );
+    (
+        Connected {
+            name: known.name,
+            watch,
+            balance,
+        },
+        service,
+    )
 }
 
 /// One call of a typed client: its request, and where its attempts are counted.

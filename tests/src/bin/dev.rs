@@ -1,12 +1,6 @@
 //! `cargo dev`: the whole system in one terminal, on real processes, with nothing to install.
 
-use std::{
-    env,
-    net::SocketAddr,
-    path::PathBuf,
-    process::ExitCode,
-    time::Duration,
-};
+use std::{env, net::SocketAddr, path::PathBuf, process::ExitCode, time::Duration};
 
 use anyhow::{Context, bail};
 use bff_tests::{
@@ -119,8 +113,16 @@ impl System {
         };
         let executable = env::current_exe().context("this program's own path is unknown")?;
         for _ in 0..cli.instances {
-            let args = ["greeter-srv", "--listen", "127.0.0.1:0", "--consul", &consul];
-            let greeter = Program::start(&executable, args).await.context("greeter-srv")?;
+            let args = [
+                "greeter-srv",
+                "--listen",
+                "127.0.0.1:0",
+                "--consul",
+                &consul,
+            ];
+            let greeter = Program::start(&executable, args)
+                .await
+                .context("greeter-srv")?;
             self.greeters.push(greeter);
         }
         let http = cli.http.to_string();
@@ -164,7 +166,11 @@ impl System {
         println!("  GraphQL      {url}/graphql");
         println!("  readiness    {url}/readyz?verbose");
         println!("  metrics      {url}/metrics");
-        let kind = if self.consul.is_some() { "fixture" } else { "real" };
+        let kind = if self.consul.is_some() {
+            "fixture"
+        } else {
+            "real"
+        };
         println!("  Consul       {consul}   ({kind})");
         for greeter in &self.greeters {
             println!("  greeter-srv  {}   (pid {})", greeter.addr(), pid(greeter));
@@ -179,7 +185,9 @@ impl System {
 
     /// Ends when the BFF does; a greeter that ends is worth a line, not the end.
     async fn watch(&mut self) -> anyhow::Result<()> {
-        let Some(bff) = &mut self.bff else { return Ok(()) };
+        let Some(bff) = &mut self.bff else {
+            return Ok(());
+        };
         let mut greeters: FuturesUnordered<_> = self
             .greeters
             .iter_mut()
@@ -204,8 +212,11 @@ impl System {
         if let Some(bff) = self.bff {
             bff.stop(LIMIT).await.context("bff")?;
         }
-        let mut greeters: FuturesUnordered<_> =
-            self.greeters.into_iter().map(|greeter| greeter.stop(LIMIT)).collect();
+        let mut greeters: FuturesUnordered<_> = self
+            .greeters
+            .into_iter()
+            .map(|greeter| greeter.stop(LIMIT))
+            .collect();
         timeout(LIMIT, async {
             while let Some(stopped) = greeters.next().await {
                 stopped.context("greeter-srv")?;

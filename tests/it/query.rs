@@ -1,0 +1,168 @@
+//! Queries, answered end to end.
+
+use std::{collections::HashMap, time::Duration};
+
+use bff_tests::{TestBff, chaos::Network, fixtures::greeter::GreeterFixture};
+use serde_json::json;
+use tonic::Code;
+
+use crate::support::System;
+
+#[tokio::test]
+async fn a_greeting_comes_from_a_service_found_in_consul() {
+    let system = System::start(1).await;
+    let answer = system.bff.query("{ hello { message } }").await;
+    assert_eq!(
+        answer,
+        json!({ "data": { "hello": { "message": "Hello, iveBoy!" } } })
+    );
+    let answer = system
+        .bff
+        .query("{ hello(name: \"小明\") { message } }")
+        .await;
+    assert_eq!(answer["data"]["hello"]["message"], "Hello, 小明!");
+}
+
+#[tokio::test]
+async fn fixed_endpoints_need_no_consul() {
+    let greeter = GreeterFixture::start().await.unwrap();
+    let endpoints = json!([format!("http://{}", greeter.addr())]);
+    let bff = TestBff::builder()
+        .set("upstreams.greeter.endpoints", endpoints)
+        .consul("http://127.0.0.1:1")
+        .start()
+        .await;
+    assert_eq!(bff.get("/readyz").await.0, 200);
+    assert!(bff.greets().await);
+}
+
+#[tokio::test]
+async fn three_instances_share_the_queries_within_a_fifth() {
+    for balancer in ["p2c", "random"] {
+        let system = System::with(3, |bff| bff.set("upstreams.greeter.balancer", balancer)).await;
+        for _ in 0..1500 {
+            assert!(system.bff.greets().await);
+        }
+        for greeter in &system.greeters {
+            let calls = greeter.call_count();
+            assert!(
+                (400..=600).contains(&calls),
+                "{calls} of 1500 with {balancer}"
+            );
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_upstream_that_fails_leaves_null_and_an_error_beside_its_siblings() {
+    let system = System::start(1).await;
+    system.greeters[0].script(|script| script.fail_with = Some(Code::NotFound));
+    let answer = system.bff.query("{ __typename hello { message } }").await;
+    assert_eq!(
+        answer["data"],
+        json!({ "__typename": "Query", "hello": null })
+    );
+    let error = &answer["errors"][0];
+    assert_eq!(error["path"], json!(["hello"]));
+    assert_eq!(
+        error["extensions"],
+        json!({
+            "code": "UPSTREAM_ERROR",
+            "upstream": "greeter",
+            "grpcStatus": "NOT_FOUND",
+            "attempts": 1
+        })
+    );
+    assert!(!answer.to_string().contains("secret"), "{answer}");
+    assert!(
+        !answer
+            .to_string()
+            .contains(&system.greeters[0].addr().to_string()),
+        "{answer}"
+    );
+}
+
+#[tokio::test]
+async fn every_way_to_fail_has_its_code() {
+    let system = System::with(1, |bff| bff.set("upstreams.greeter.timeout", "200ms")).await;
+    let greeter = &system.greeters[0];
+    let code = async |expected: &str, status: &str| {
+        let answer = system.bff.query("{ hello { message } }").await;
+        let extensions = &answer["errors"][0]["extensions"];
+        assert_eq!(extensions["code"], expected, "{answer}");
+        assert_eq!(extensions["grpcStatus"], status, "{answer}");
+    };
+    greeter.script(|script| script.fail_with = Some(Code::Unavailable));
+    code("UPSTREAM_UNAVAILABLE", "UNAVAILABLE").await;
+    greeter.script(|script| script.fail_with = Some(Code::Internal));
+    code("UPSTREAM_ERROR", "INTERNAL").await;
+    greeter.script(|script| {
+        script.fail_with = None;
+        script.latency = Duration::from_secs(60);
+    });
+    code("UPSTREAM_TIMEOUT", "DEADLINE_EXCEEDED").await;
+    greeter.network(Network::Cut);
+    code("UPSTREAM_UNAVAILABLE", "UNAVAILABLE").await;
+}
+
+#[tokio::test]
+async fn the_upstream_learns_how_much_time_is_left_and_which_attempt_it_sees() {
+    let system = System::with(2, |bff| bff.set("upstreams.greeter.timeout", "1s")).await;
+    for greeter in &system.greeters {
+        greeter.script(|script| script.fail_with = Some(Code::Unavailable));
+    }
+    let answer = system.bff.query("{ hello { message } }").await;
+    assert_eq!(answer["errors"][0]["extensions"]["attempts"], 3, "{answer}");
+    let mut attempts = HashMap::new();
+    for call in system.greeters.iter().flat_map(GreeterFixture::calls) {
+        let text = |key| {
+            call.metadata
+                .get(key)
+                .map(|value| value.to_str().unwrap().to_owned())
+        };
+        let micros: u64 = text("grpc-timeout")
+            .unwrap()
+            .strip_suffix('u')
+            .unwrap()
+            .parse()
+            .unwrap();
+        attempts.insert(text("grpc-previous-rpc-attempts"), micros);
+    }
+    let left = |previous: Option<&str>| attempts[&previous.map(str::to_owned)];
+    assert!(left(None) <= 1_000_000);
+    assert!(left(Some("1")) < left(None));
+    assert!(left(Some("2")) < left(Some("1")));
+}
+
+#[tokio::test]
+async fn a_query_too_deep_or_too_wide_is_refused_before_any_call() {
+    let system = System::with(1, |bff| bff.set("graphql.max_complexity", 10)).await;
+    let wide: String = (0..20)
+        .map(|n| format!("f{n}: hello {{ message }} "))
+        .collect();
+    let answer = system.bff.query(&format!("{{ {wide} }}")).await;
+    assert!(
+        answer["errors"][0]["message"]
+            .as_str()
+            .unwrap()
+            .contains("complex"),
+        "{answer}"
+    );
+    assert_eq!(system.greeters[0].call_count(), 0);
+}
+
+#[tokio::test]
+async fn introspection_and_playground_can_be_turned_off() {
+    let system = System::with(1, |bff| {
+        bff.set("graphql.introspection", false)
+            .set("graphql.playground", false)
+    })
+    .await;
+    let answer = system.bff.query("{ __schema { types { name } } }").await;
+    assert!(answer["data"]["__schema"].is_null(), "{answer}");
+    assert_eq!(system.bff.get("/").await.0, 404);
+    let open = System::start(1).await;
+    let (status, page) = open.bff.get("/").await;
+    assert_eq!(status, 200);
+    assert!(page.contains("/graphql"));
+}
