@@ -5,8 +5,12 @@ use std::{net::SocketAddr, panic::AssertUnwindSafe, time::Duration};
 use anyhow::{Context, bail};
 use consulrs::{
     api::{
+        self,
         check::common::AgentServiceCheckBuilder,
-        service::{common::AgentWeights, requests::RegisterServiceRequest},
+        service::{
+            common::AgentWeights,
+            requests::{ReadServiceRequest, RegisterServiceRequest},
+        },
     },
     client::{ConsulClient, ConsulClientSettings},
     error::ClientError,
@@ -118,11 +122,14 @@ impl Registration {
     }
 
     async fn is_registered(&self) -> Result<bool, String> {
-        match guarded(service::read(&self.client, &self.id, None)).await {
+        let endpoint = ReadServiceRequest {
+            name: self.id.clone(),
+            ..Default::default()
+        };
+        // Raw: the library cannot read what a real agent answers (its tagged addresses).
+        match guarded(api::exec_with_raw(&self.client, endpoint)).await {
             Ok(()) => Ok(true),
             Err(Failure::Client(ClientError::APIError { code: 404, .. })) => Ok(false),
-            // It answered with something this library cannot read, so it does know us.
-            Err(Failure::Client(ClientError::JsonDeserializeError { .. })) => Ok(true),
             Err(failure) => Err(explain(failure)),
         }
     }
@@ -172,7 +179,7 @@ async fn keep(registration: Registration, mut stopped: oneshot::Receiver<()>) {
                 complained = Some(Instant::now());
                 warn!(
                     id = registration.id,
-                    problem, "cannot be registered, trying again"
+                    problem, "the registration in Consul cannot be kept up, trying again"
                 );
             }
             Err(_) => {}
@@ -218,7 +225,10 @@ fn explain(failure: Failure) -> String {
                 message.unwrap_or_default().trim()
             )
         }
-        Failure::Client(error) => format!("{:#}", anyhow::Error::new(error)),
+        Failure::Client(error) => format!(
+            "the request to Consul failed: {}",
+            anyhow::Error::new(error).root_cause()
+        ),
         Failure::Elapsed => "Consul gave no answer in time".to_owned(),
         Failure::Panicked => "Consul's answer broke the client library".to_owned(),
     }

@@ -1,14 +1,12 @@
 //! What the fixture promises about Consul. With `CONSUL_HTTP_ADDR` set, the same tests ask the
 //! real agent there.
 
-use std::{
-    env,
-    time::{Duration, Instant},
-};
+use std::{env, time::Duration};
 
 use bff_tests::fixtures::consul::ConsulFixture;
 use reqwest::{Client, Response, StatusCode};
 use serde_json::{Value, json};
+use tokio::time::Instant;
 
 /// A real agent, or a fixture that lives as long as this.
 struct Agent {
@@ -199,7 +197,7 @@ async fn a_blocking_query_without_a_change_ends_after_its_wait_with_the_same_ind
 }
 
 #[tokio::test]
-async fn an_unknown_id_is_404_on_the_agent() {
+async fn an_unknown_id_is_404_on_the_agent_and_removing_it_does_no_harm() {
     let agent = Agent::get().await;
     let id = unique("nobody");
     let answer = agent.fetch(&format!("/v1/agent/service/{id}")).await;
@@ -207,7 +205,11 @@ async fn an_unknown_id_is_404_on_the_agent() {
     let answer = agent
         .put(&format!("/v1/agent/service/deregister/{id}"), json!(null))
         .await;
-    assert_eq!(answer.status(), StatusCode::NOT_FOUND);
+    // Older agents say 200, newer ones 404, as the fixture does.
+    assert!(matches!(
+        answer.status(),
+        StatusCode::OK | StatusCode::NOT_FOUND
+    ));
 }
 
 #[tokio::test]

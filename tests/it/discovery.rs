@@ -1,6 +1,6 @@
 //! The BFF and Consul, whatever Consul does.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bff_tests::{
     TestBff,
@@ -10,6 +10,8 @@ use bff_tests::{
         greeter::GreeterFixture,
     },
 };
+
+use tokio::time::Instant;
 
 use crate::support::System;
 

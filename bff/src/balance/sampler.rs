@@ -66,7 +66,6 @@ fn alias_table(weights: &[u32]) -> Box<[(f64, usize)]> {
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "tests")]
 mod tests {
     use proptest::prelude::*;
     use rand::{SeedableRng, rngs::SmallRng};

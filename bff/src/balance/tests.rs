@@ -1,7 +1,5 @@
 //! The balancer under faults, on a paused clock.
 
-#![expect(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
-
 use std::{collections::HashMap, convert::Infallible, time::Duration};
 
 use bytes::Bytes;

@@ -207,7 +207,6 @@ fn explain(error: &serde_json::Error) -> String {
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "tests")]
 mod tests {
     use std::{fs, time::Duration};
 

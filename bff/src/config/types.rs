@@ -139,7 +139,7 @@ impl TryFrom<String> for BaseUrl {
         if authority.as_str().contains('@') {
             return Err(wrong("carries a user name; use a token"));
         }
-        if uri.path().trim_end_matches('/') != "" || uri.query().is_some() {
+        if !uri.path().trim_end_matches('/').is_empty() || uri.query().is_some() {
             return Err(wrong("has a path"));
         }
         let authority = authority.clone();
@@ -181,7 +181,6 @@ pub(crate) const fn secs(n: u64) -> Duration {
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "tests")]
 mod tests {
     use super::*;
 

@@ -221,6 +221,16 @@ fn instances(entries: Vec<ServiceEntry>) -> Result<Vec<Instance>, ConsulError> {
     Ok(list)
 }
 
+/// The instances in a body of `/v1/health/service/…`, each address once.
+///
+/// # Errors
+/// [`ConsulError::Failed`] when it is no such body or lists something that is no address.
+pub fn parse_instances(body: &[u8]) -> Result<Vec<Instance>, ConsulError> {
+    let entries =
+        serde_json::from_slice(body).map_err(|error| ConsulError::Failed(error.to_string()))?;
+    instances(entries)
+}
+
 fn token(config: &Config) -> Result<Option<String>, ConsulError> {
     if let Some(token) = &config.token {
         return Ok(Some(token.reveal().to_owned()));
@@ -267,9 +277,21 @@ async fn limited<T>(
                 .collect();
             Err(ConsulError::Answered { code, message })
         }
-        Ok(Ok(Err(error))) => Err(ConsulError::Failed(crate::telemetry::chain(&error))),
+        Ok(Ok(Err(error))) => Err(ConsulError::Failed(format!(
+            "the request to Consul failed: {}",
+            root_cause(&error)
+        ))),
         Ok(Ok(Ok(answer))) => Ok(answer),
     }
+}
+
+/// The library wraps an error up to five times without saying more than the innermost does.
+fn root_cause(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut cause = error;
+    while let Some(source) = cause.source() {
+        cause = source;
+    }
+    cause.to_string()
 }
 
 /// `GET /v1/health/service/{service}`, see Consul's "Health HTTP Endpoint".
@@ -382,12 +404,11 @@ macro_rules! featureless {
 featureless!(RegisterService, ReadService, DeregisterService);
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "tests")]
 mod tests {
     use super::*;
 
     fn parse(json: &str) -> Result<Vec<Instance>, ConsulError> {
-        instances(serde_json::from_str(json).unwrap())
+        parse_instances(json.as_bytes())
     }
 
     #[test]

@@ -121,7 +121,7 @@ async fn keep(
         match ensure(&consul, &registration, registered).await {
             Ok(()) => registered = true,
             Err(error) if quiet.allows(Instant::now()) => {
-                warn!(id = registration.id, %error, "this program cannot be registered, trying again");
+                warn!(id = registration.id, %error, "the registration in Consul cannot be kept up, trying again");
             }
             Err(_) => {}
         }
@@ -160,7 +160,6 @@ async fn ensure(
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "tests")]
 mod tests {
     use super::*;
 

@@ -35,7 +35,7 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Inner {
     #[command(hide = true)]
-    GreeterSrv(greeter_srv::Options),
+    GreeterSrv(Box<greeter_srv::Options>),
     #[command(hide = true)]
     Bff {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
@@ -47,7 +47,7 @@ enum Inner {
 async fn main() -> ExitCode {
     let cli = Cli::parse();
     match cli.program {
-        Some(Inner::GreeterSrv(options)) => greeter_srv::start(options, child_stop()).await,
+        Some(Inner::GreeterSrv(options)) => greeter_srv::start(*options, child_stop()).await,
         Some(Inner::Bff { args }) => {
             let args = std::iter::once("bff".to_owned()).chain(args);
             bff::cli::run(bff::cli::Cli::parse_from(args), child_stop()).await
