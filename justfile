@@ -14,9 +14,15 @@ check:
 schema:
     cargo run --quiet --package bff -- schema > schema/schema.graphql
 
-# The cost of a pick and of a new list, at 10, 100 and 1000 instances.
+# The figures of every fault test, one line each.
+faults:
+    cargo test --workspace --quiet -- --nocapture 2>/dev/null | grep -E '^F[0-9]+ ' | sort -V
+
+# What a pick, a new list and the whole stack cost, and what a dead upstream costs its neighbour.
 bench:
     cargo bench --package bff --bench balance
+    cargo bench --package bff --bench stack
+    cargo bench --package bff-tests --bench isolation
 
 # The fixture's promises, asked of a real agent: just contract 127.0.0.1:8500
 contract consul:

@@ -13,6 +13,8 @@ pub mod graphql;
 pub mod http;
 pub mod resilience;
 pub mod shutdown;
+#[cfg(test)]
+mod simulation;
 pub mod telemetry;
 pub mod upstream;
 
@@ -71,6 +73,7 @@ pub async fn serve(
     let readiness = Readiness::new(upstreams.clone());
     let router = http::router(Parts {
         schema: graphql::schema(&config.graphql, upstreams),
+        request_timeout: config.http.request_timeout,
         playground: config.graphql.playground,
         readiness: readiness.clone(),
         metrics,

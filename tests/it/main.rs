@@ -9,6 +9,7 @@ mod instances;
 mod processes;
 mod query;
 mod registration;
+mod resilience;
 mod schema;
 mod subscription;
 mod support;

@@ -35,14 +35,14 @@ use tracing::{info, warn};
 
 pub use self::config::{EjectionConfig, Strategy};
 use self::{
-    call::{Call, ReportingBody},
+    call::Call,
     endpoint::{Endpoint, lock},
     gate::Moved,
     view::View,
 };
 use crate::{
     discovery::{Members, Watch},
-    resilience::{classify, deadline::Deadline},
+    resilience::observe::Observed,
 };
 
 /// Makes the channel to an instance; called once per endpoint, without I/O.
@@ -287,17 +287,17 @@ impl<C: Connect> Service<Request<Body>> for Balance<C> {
         if let Some(tried) = tried {
             tried.add(endpoint.address());
         }
-        let deadline = request.extensions().get::<Deadline>().copied();
         let channel = endpoint
             .channel(|address| self.connect.connect(address))
             .clone();
-        let mut call = Call::begin(Arc::clone(&self.shared), endpoint, probe, deadline, now);
+        let call = Call::begin(Arc::clone(&self.shared), endpoint, probe, now);
+        let call = Observed::new(call, &request);
         Box::pin(async move {
             match channel.oneshot(request).await {
-                Ok(response) => Ok(ReportingBody::wrap(response, call)),
+                Ok(response) => Ok(call.answered(response).map(Body::new)),
                 Err(error) => {
                     let error = error.into();
-                    call.end(classify::of_error(error.as_ref()).effect, Instant::now());
+                    call.failed(error.as_ref());
                     Err(error)
                 }
             }

@@ -35,6 +35,10 @@ const FLAGS_ORIGIN: &str = "command line";
 /// nothing can be said about its keys.
 pub fn load(sources: &Sources) -> Result<Config, Problems> {
     let merged = merge(sources).map_err(|problem| Problems(vec![problem]))?;
+    let origins = Origins {
+        merged: &merged,
+        file: sources.file.as_deref(),
+    };
     let mut tree = to_json(&merged);
     let mut problems = Vec::new();
     let mut coerced = Vec::new();
@@ -51,7 +55,7 @@ pub fn load(sources: &Sources) -> Result<Config, Problems> {
         }
         let removed = remove(&mut tree, error.path());
         problems.push(Problem {
-            origin: origin_of(&merged, error.path()),
+            origin: origins.of(error.path()),
             message: explain(error.inner()),
             key,
         });
@@ -63,7 +67,7 @@ pub fn load(sources: &Sources) -> Result<Config, Problems> {
     if let Err(report) = config.validate() {
         for (path, error) in report.iter() {
             let key = path.to_string();
-            let origin = origin_of_key(&merged, &key);
+            let origin = origins.of_key(&key);
             problems.push(Problem {
                 key,
                 origin,
@@ -163,27 +167,38 @@ fn coerce_string(tree: &mut Json, path: &Path) -> bool {
     true
 }
 
-fn origin_of(merged: &Value, path: &Path) -> Option<String> {
-    let keys = path.iter().filter_map(|segment| match segment {
-        Segment::Map { key } => Some(key.as_str()),
-        _ => None,
-    });
-    origin_at(merged, keys)
+/// Where values come from.
+struct Origins<'a> {
+    merged: &'a Value,
+    file: Option<&'a std::path::Path>,
 }
 
-fn origin_of_key(merged: &Value, key: &str) -> Option<String> {
-    origin_at(merged, key.split('.'))
-}
-
-fn origin_at<'k>(merged: &Value, keys: impl Iterator<Item = &'k str>) -> Option<String> {
-    let mut node = merged;
-    for key in keys {
-        node = match &node.kind {
-            ValueKind::Table(table) => table.get(key)?,
-            _ => break,
-        };
+impl Origins<'_> {
+    fn of(&self, path: &Path) -> Option<String> {
+        self.at(path.iter().filter_map(|segment| match segment {
+            Segment::Map { key } => Some(key.as_str()),
+            _ => None,
+        }))
     }
-    node.origin().map(str::to_owned)
+
+    fn of_key(&self, key: &str) -> Option<String> {
+        self.at(key.split('.'))
+    }
+
+    fn at<'k>(&self, keys: impl Iterator<Item = &'k str>) -> Option<String> {
+        let mut node = self.merged;
+        for key in keys {
+            node = match &node.kind {
+                ValueKind::Table(table) => table.get(key)?,
+                _ => break,
+            };
+        }
+        match node.origin()? {
+            origin @ ("the environment" | FLAGS_ORIGIN) => Some(origin.to_owned()),
+            // The path as it was given, not as the library shortened it.
+            _ => self.file.map(|path| path.display().to_string()),
+        }
+    }
 }
 
 /// serde's own words, with the nearest known key where a key is unknown.
@@ -320,6 +335,46 @@ mod tests {
             problems.contains("bff.toml") && problems.contains("line 1"),
             "{problems}"
         );
+    }
+
+    #[test]
+    fn an_attempt_timeout_that_nobody_wrote_follows_the_timeout() {
+        let attempt = |text: &str| {
+            from_file(text).map(|config| config.upstreams["greeter"].attempt_timeout())
+        };
+        let ms = Duration::from_millis;
+        assert_eq!(attempt("").unwrap(), ms(500));
+        assert_eq!(
+            attempt("[upstreams.greeter]\ntimeout = '5s'").unwrap(),
+            ms(500)
+        );
+        assert_eq!(
+            attempt("[upstreams.greeter]\ntimeout = '200ms'").unwrap(),
+            ms(100)
+        );
+    }
+
+    #[test]
+    fn contradictions_within_an_upstream_are_refused() {
+        for (text, key) in [
+            ("timeout = '1s'\nattempt_timeout = '1s'", "attempt_timeout"),
+            ("retry.max_attempts = 0", "retry.max_attempts"),
+            ("retry.budget_ratio = 1.5", "retry.budget_ratio"),
+            ("breaker.failure_ratio = 1.01", "breaker.failure_ratio"),
+            ("breaker.failure_ratio = 0", "breaker.failure_ratio"),
+            ("breaker.open_for = '2m'", "breaker.open_for_max"),
+            ("ejection.base = '10m'", "ejection.max"),
+            ("max_in_flight = 0", "max_in_flight"),
+            ("service = 'a'\nendpoints = ['http://h:1']", "service"),
+            ("endpoints = []", "endpoints"),
+        ] {
+            let problems = from_file(&format!("[upstreams.greeter]\n{text}")).unwrap_err();
+            assert_eq!(
+                keys(problems),
+                [format!("upstreams.greeter.{key}")],
+                "{text}"
+            );
+        }
     }
 
     #[test]

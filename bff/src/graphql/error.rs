@@ -14,6 +14,10 @@ pub enum Code {
     UpstreamTimeout,
     /// An upstream answered with an error.
     UpstreamError,
+    /// An upstream keeps failing and was not asked.
+    CircuitOpen,
+    /// There are too many calls to an upstream already.
+    Overloaded,
 }
 
 impl Code {
@@ -23,6 +27,8 @@ impl Code {
             Self::UpstreamUnavailable => "UPSTREAM_UNAVAILABLE",
             Self::UpstreamTimeout => "UPSTREAM_TIMEOUT",
             Self::UpstreamError => "UPSTREAM_ERROR",
+            Self::CircuitOpen => "CIRCUIT_OPEN",
+            Self::Overloaded => "OVERLOADED",
         }
     }
 }
@@ -33,6 +39,8 @@ impl From<Kind> for Code {
             Kind::Unavailable => Self::UpstreamUnavailable,
             Kind::Timeout => Self::UpstreamTimeout,
             Kind::Answered => Self::UpstreamError,
+            Kind::CircuitOpen => Self::CircuitOpen,
+            Kind::Overloaded => Self::Overloaded,
         }
     }
 }

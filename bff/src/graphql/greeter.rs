@@ -3,8 +3,7 @@
 use async_graphql::{Context, Object, Result, SimpleObject, Subscription};
 use futures_util::{Stream, StreamExt};
 
-use super::error;
-use crate::upstream::Upstreams;
+use super::{context::ContextExt, error};
 
 /// A greeting.
 #[derive(SimpleObject)]
@@ -24,11 +23,11 @@ impl GreeterQuery {
         ctx: &Context<'_>,
         #[graphql(desc = "Whom to greet.", default = "iveBoy")] name: String,
     ) -> Option<Result<Greeting>> {
-        let upstreams = match ctx.data::<Upstreams>() {
-            Ok(upstreams) => upstreams,
+        let greeter = match ctx.upstreams() {
+            Ok(upstreams) => &upstreams.greeter,
             Err(error) => return Some(Err(error)),
         };
-        let answer = upstreams.greeter.say_hello(name).await;
+        let answer = greeter.say_hello(name, ctx.call_options()).await;
         Some(
             answer
                 .map(|message| Greeting { message })
@@ -48,9 +47,9 @@ impl GreeterSubscription {
         ctx: &Context<'_>,
         #[graphql(desc = "Whom to greet.", default = "iveBoy")] name: String,
     ) -> Result<impl Stream<Item = Result<Greeting>> + use<>> {
-        let greeter = ctx.data::<Upstreams>()?.greeter.clone();
+        let greeter = &ctx.upstreams()?.greeter;
         let greetings = greeter
-            .greetings(name)
+            .greetings(name, ctx.call_options())
             .await
             .map_err(|e| error::upstream(&e))?;
         Ok(greetings.map(|greeting| {

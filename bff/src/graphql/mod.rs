@@ -8,6 +8,7 @@
 //! siblings when the call fails. One bad upstream never blanks the page.
 
 mod config;
+mod context;
 mod error;
 mod greeter;
 

@@ -8,7 +8,7 @@ use std::{
 use garde::Validate;
 use serde::{Deserialize, Serialize};
 
-use crate::config::types::{secs, within};
+use crate::config::types::{ms, secs, within};
 
 /// Where the frontend reaches us.
 #[derive(Clone, Debug, Deserialize, Serialize, Validate)]
@@ -17,6 +17,11 @@ pub struct Config {
     /// Address and port to listen on; port 0 lets the system choose.
     #[garde(skip)]
     pub listen: SocketAddr,
+    /// Deadline of a whole request, shared by all its fields; a client may ask for less with the
+    /// header `X-Request-Timeout`.
+    #[serde(with = "humantime_serde")]
+    #[garde(custom(within(ms(10)..=secs(300))))]
+    pub request_timeout: Duration,
     /// How long open requests may take to finish after a stop signal.
     #[serde(with = "humantime_serde")]
     #[garde(custom(within(secs(0)..=secs(300))))]
@@ -27,6 +32,7 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 8000)),
+            request_timeout: Duration::from_secs(10),
             drain_timeout: Duration::from_secs(20),
         }
     }

@@ -1,34 +1,75 @@
 //! `/graphql` by POST and WebSocket, and the playground at `/`.
 
+use std::time::Duration;
+
 use async_graphql::http::{ALL_WEBSOCKET_PROTOCOLS, GraphiQLSource};
 use async_graphql_axum::{GraphQLProtocol, GraphQLRequest, GraphQLResponse, GraphQLWebSocket};
 use axum::{
     Router,
     extract::{State, WebSocketUpgrade},
-    response::{Html, Response},
+    http::{HeaderMap, StatusCode},
+    response::{Html, IntoResponse, Response},
     routing::post,
 };
+use tokio::time::Instant;
 
-use crate::graphql::Schema;
+use crate::{graphql::Schema, resilience::deadline::Deadline};
 
-pub(super) fn routes(schema: Schema) -> Router {
-    Router::new()
-        .route("/graphql", post(execute).get(subscribe))
-        .with_state(schema)
+/// A client's own, smaller wish for a deadline.
+const REQUEST_TIMEOUT: &str = "x-request-timeout";
+
+#[derive(Clone)]
+struct Endpoint {
+    schema: Schema,
+    request_timeout: Duration,
 }
 
-async fn execute(State(schema): State<Schema>, request: GraphQLRequest) -> GraphQLResponse {
-    schema.execute(request.into_inner()).await.into()
+pub(super) fn routes(schema: Schema, request_timeout: Duration) -> Router {
+    let endpoint = Endpoint {
+        schema,
+        request_timeout,
+    };
+    Router::new()
+        .route("/graphql", post(execute).get(subscribe))
+        .with_state(endpoint)
+}
+
+async fn execute(
+    State(endpoint): State<Endpoint>,
+    headers: HeaderMap,
+    request: GraphQLRequest,
+) -> Response {
+    let timeout = match requested_timeout(&headers) {
+        Ok(wish) => wish.unwrap_or(Duration::MAX).min(endpoint.request_timeout),
+        Err(problem) => return (StatusCode::BAD_REQUEST, problem).into_response(),
+    };
+    let deadline = Deadline::at(Instant::now() + timeout);
+    let request = request.into_inner().data(deadline);
+    GraphQLResponse::from(endpoint.schema.execute(request).await).into_response()
+}
+
+/// The timeout a client asks for: milliseconds, or a number with a unit such as `1s`.
+fn requested_timeout(headers: &HeaderMap) -> Result<Option<Duration>, String> {
+    let Some(value) = headers.get(REQUEST_TIMEOUT) else {
+        return Ok(None);
+    };
+    let text = value.to_str().unwrap_or_default().trim();
+    match text.parse().map(Duration::from_millis) {
+        Ok(millis) => Ok(Some(millis)),
+        Err(_) => humantime::parse_duration(text).map(Some).map_err(|_| {
+            format!("{REQUEST_TIMEOUT}: write milliseconds, or a number with a unit such as 1s\n")
+        }),
+    }
 }
 
 async fn subscribe(
-    State(schema): State<Schema>,
+    State(endpoint): State<Endpoint>,
     protocol: GraphQLProtocol,
     upgrade: WebSocketUpgrade,
 ) -> Response {
     upgrade
         .protocols(ALL_WEBSOCKET_PROTOCOLS)
-        .on_upgrade(move |socket| GraphQLWebSocket::new(socket, schema, protocol).serve())
+        .on_upgrade(move |socket| GraphQLWebSocket::new(socket, endpoint.schema, protocol).serve())
 }
 
 pub(super) async fn playground() -> Html<String> {
@@ -38,4 +79,23 @@ pub(super) async fn playground() -> Html<String> {
         .title("BFF playground")
         .finish();
     Html(page)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_client_may_ask_in_milliseconds_or_with_a_unit_and_is_told_when_it_cannot_be_read() {
+        let asked = |text: &str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(REQUEST_TIMEOUT, text.parse().unwrap());
+            requested_timeout(&headers)
+        };
+        assert_eq!(asked("800"), Ok(Some(Duration::from_millis(800))));
+        assert_eq!(asked("1s"), Ok(Some(Duration::from_secs(1))));
+        assert!(asked("soon").unwrap_err().contains("x-request-timeout"));
+        assert!(asked("-1").is_err());
+        assert_eq!(requested_timeout(&HeaderMap::new()), Ok(None));
+    }
 }

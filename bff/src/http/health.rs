@@ -20,6 +20,7 @@ use tokio::time::Instant;
 
 use crate::{
     discovery::{Snapshot, Source},
+    resilience::breaker,
     upstream::Upstreams,
 };
 
@@ -80,6 +81,17 @@ impl Readiness {
                 upstream.name,
                 tell(&snapshot, now)
             );
+            let status = upstream.layers.breaker.status();
+            if status.state != breaker::State::Closed {
+                let lasts = Duration::from_secs((now - status.since).as_secs());
+                let _ = writeln!(
+                    lines,
+                    "[!] upstream {}: breaker {} for {}",
+                    upstream.name,
+                    status.state.as_str(),
+                    humantime::format_duration(lasts)
+                );
+            }
             let ejected = upstream.balance.ejected();
             if !ejected.is_empty() {
                 let ejected: Vec<_> = ejected.iter().map(|address| address.as_str()).collect();

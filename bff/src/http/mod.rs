@@ -5,6 +5,8 @@ mod graphql;
 pub mod health;
 mod metrics;
 
+use std::time::Duration;
+
 use axum::{Router, routing::get};
 
 pub use self::config::Config;
@@ -16,6 +18,8 @@ use crate::{graphql::Schema, telemetry::metrics::Metrics};
 pub struct Parts {
     /// Executes operations.
     pub schema: Schema,
+    /// Deadline of a whole request.
+    pub request_timeout: Duration,
     /// Whether `/` serves the playground.
     pub playground: bool,
     /// Answers `/readyz`.
@@ -27,7 +31,7 @@ pub struct Parts {
 /// Every route.
 pub fn router(parts: Parts) -> Router {
     let mut router = Router::new()
-        .merge(graphql::routes(parts.schema))
+        .merge(graphql::routes(parts.schema, parts.request_timeout))
         .merge(health::routes(parts.readiness))
         .merge(metrics::routes(parts.metrics));
     if parts.playground {

@@ -4,8 +4,10 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-const BUCKETS: usize = 10;
+/// Ten seconds that are over and the one that runs: never less than the window.
+const BUCKETS: usize = 11;
 const BUCKET: Duration = Duration::from_secs(1);
+const WINDOW_SECONDS: f64 = 10.0;
 
 /// Retries of the last ten seconds against calls of the last ten seconds.
 ///
@@ -68,8 +70,7 @@ impl Budget {
                     retries + f64::from(bucket.retries),
                 )
             });
-        let window = BUCKET.as_secs_f64() * BUCKETS as f64;
-        self.ratio * calls + self.min_per_second * window - retries
+        self.ratio * calls + self.min_per_second * WINDOW_SECONDS - retries
     }
 
     fn advance(&mut self, now: Instant) {
@@ -106,7 +107,7 @@ mod tests {
         let start = Instant::now();
         let mut budget = Budget::new(0.2, 1.0, start);
         assert_eq!((0..100).filter(|_| budget.withdraw(start)).count(), 10);
-        let later = start + Duration::from_secs(11);
+        let later = start + Duration::from_secs(12);
         assert_eq!((0..100).filter(|_| budget.withdraw(later)).count(), 10);
     }
 

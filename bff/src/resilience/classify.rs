@@ -9,7 +9,9 @@ use std::{error::Error, io};
 use http::HeaderMap;
 use tonic::{Code, ConnectError, Status, TimeoutExpired};
 
-use super::deadline::Elapsed;
+use super::{
+    attempt::AttemptElapsed, breaker::CircuitOpen, bulkhead::Overloaded, deadline::Elapsed,
+};
 use crate::balance::NoInstance;
 
 /// What the end of a call says about the upstream's health.
@@ -84,13 +86,25 @@ pub fn of_error(error: &(dyn Error + 'static)) -> Class {
 }
 
 fn of_cause(error: &(dyn Error + 'static)) -> Option<Class> {
-    if error.is::<NoInstance>() {
+    if error.is::<NoInstance>() || error.is::<CircuitOpen>() {
         return Some(class(Code::Unavailable, Effect::Neutral, Retry::Never));
     }
-    if error.is::<Elapsed>() {
-        return Some(class(Code::DeadlineExceeded, Effect::Failure, Retry::Never));
+    if error.is::<Overloaded>() {
+        return Some(class(
+            Code::ResourceExhausted,
+            Effect::Neutral,
+            Retry::Never,
+        ));
     }
-    if error.is::<TimeoutExpired>() {
+    if let Some(elapsed) = error.downcast_ref::<Elapsed>() {
+        let effect = if elapsed.sent {
+            Effect::Failure
+        } else {
+            Effect::Neutral
+        };
+        return Some(class(Code::DeadlineExceeded, effect, Retry::Never));
+    }
+    if error.is::<AttemptElapsed>() || error.is::<TimeoutExpired>() {
         return Some(class(
             Code::DeadlineExceeded,
             Effect::Failure,
@@ -181,14 +195,13 @@ mod tests {
     fn our_own_deadline_is_a_deadline_and_not_a_cancellation() {
         let status = with_source(Code::Cancelled, TimeoutExpired(()));
         assert_eq!(of_error(&status).code, Code::DeadlineExceeded);
-        let status = with_source(
-            Code::Unknown,
-            Elapsed {
-                after: Duration::from_secs(2),
-            },
-        );
-        assert_eq!(of_error(&status).code, Code::DeadlineExceeded);
-        assert_eq!(of_error(&status).retry, Retry::Never);
+        let after = Duration::from_secs(2);
+        let status = with_source(Code::Unknown, Elapsed { after, sent: true });
+        let wanted = class(Code::DeadlineExceeded, Effect::Failure, Retry::Never);
+        assert_eq!(of_error(&status), wanted);
+        let status = with_source(Code::Unknown, AttemptElapsed { after });
+        let wanted = class(Code::DeadlineExceeded, Effect::Failure, Retry::IfIdempotent);
+        assert_eq!(of_error(&status), wanted);
     }
 
     #[test]
@@ -211,12 +224,27 @@ mod tests {
     }
 
     #[test]
-    fn no_instance_says_nothing_about_the_upstream() {
-        let status = with_source(Code::Unknown, NoInstance { known: true });
-        assert_eq!(
-            of_error(&status),
-            class(Code::Unavailable, Effect::Neutral, Retry::Never)
-        );
+    fn what_we_did_not_send_says_nothing_about_the_upstream_and_is_not_retried() {
+        let statuses = [
+            with_source(Code::Unknown, NoInstance { known: true }),
+            with_source(Code::Unknown, CircuitOpen { retry_after: None }),
+            with_source(Code::Unknown, Overloaded { limit: 1 }),
+            with_source(
+                Code::Unknown,
+                Elapsed {
+                    after: Duration::ZERO,
+                    sent: false,
+                },
+            ),
+        ];
+        for status in statuses {
+            let class = of_error(&status);
+            assert_eq!(
+                (class.effect, class.retry),
+                (Effect::Neutral, Retry::Never),
+                "{status}"
+            );
+        }
     }
 
     #[test]

@@ -1,33 +1,38 @@
 //! The deadline of a whole call: all attempts, body and trailers included.
-//!
-//! tonic's own time-out stops at the response headers; an upstream that sends headers and then
-//! stalls would hang its caller for ever. Here the clock runs until the last byte of a unary
-//! answer, and until the first message of a stream.
 
 use std::{
-    pin::Pin,
-    task::{Context, Poll, ready},
+    task::{Context, Poll},
     time::Duration,
 };
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use http::{HeaderMap, HeaderValue, Request, Response};
-use http_body::{Frame, SizeHint};
-use tokio::time::{Instant, Sleep, sleep_until};
+use tokio::time::Instant;
 use tonic::{Status, body::Body};
 use tower::{BoxError, Layer, Service};
 
-use super::{Method, method_of};
+use super::{
+    streams,
+    timed::{TimedBody, Timer, timed},
+};
 
-/// When a call has to be answered; a request extension from [`DeadlineLayer`] inwards.
-#[derive(Clone, Copy, Debug)]
+/// Below this much time a call is not worth sending: the answer would come too late.
+pub const TOO_LITTLE: Duration = Duration::from_millis(5);
+
+/// When a call has to be answered; a request extension, which each layer may only bring forward.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Deadline(Instant);
 
 impl Deadline {
     /// A deadline at `at`.
     pub fn at(at: Instant) -> Self {
         Self(at)
+    }
+
+    /// The moment itself.
+    pub fn instant(&self) -> Instant {
+        self.0
     }
 
     /// What is left of it.
@@ -38,6 +43,11 @@ impl Deadline {
     /// Whether it has passed.
     pub fn is_over(&self, now: Instant) -> bool {
         now >= self.0
+    }
+
+    /// Whether there is too little left to send anything.
+    pub fn is_too_close(&self, now: Instant) -> bool {
+        self.left(now) < TOO_LITTLE
     }
 
     /// Tells the peer what is left, as the `grpc-timeout` header: at most eight digits, rounded
@@ -52,23 +62,38 @@ impl Deadline {
             headers.insert("grpc-timeout", value);
         }
     }
+
+    /// Brings the deadline of `request` forward to `self`, unless it is earlier already. Returns
+    /// the one in force.
+    pub(super) fn bring_forward<B>(self, request: &mut Request<B>) -> Self {
+        let earlier = request
+            .extensions()
+            .get::<Self>()
+            .map_or(self, |other| self.min(*other));
+        request.extensions_mut().insert(earlier);
+        earlier
+    }
 }
 
 /// A call was not answered in time.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("no answer within {}", humantime::format_duration(*after))]
+#[error("{}", match sent {
+    true => format!("no answer within {}", humantime::format_duration(*after)),
+    false => "no time was left to send it".to_owned(),
+})]
 pub struct Elapsed {
     /// How much time the call had.
     pub after: Duration,
+    /// Whether it was worth sending at all.
+    pub sent: bool,
 }
 
-/// Gives every call a [`Deadline`] and ends it there.
+/// Gives every call a [`Deadline`], the earlier of the request's own and `timeout`, and ends it
+/// there.
 #[derive(Clone, Copy, Debug)]
 pub struct DeadlineLayer {
-    /// How much time a call has.
+    /// How much time a call has at most.
     pub timeout: Duration,
-    /// What is known of the upstream's methods.
-    pub methods: &'static [Method],
 }
 
 impl<S> Layer<S> for DeadlineLayer {
@@ -77,7 +102,7 @@ impl<S> Layer<S> for DeadlineLayer {
     fn layer(&self, inner: S) -> Self::Service {
         DeadlineService {
             inner,
-            layer: *self,
+            timeout: self.timeout,
         }
     }
 }
@@ -86,84 +111,34 @@ impl<S> Layer<S> for DeadlineLayer {
 #[derive(Clone, Debug)]
 pub struct DeadlineService<S> {
     inner: S,
-    layer: DeadlineLayer,
+    timeout: Duration,
 }
 
-impl<S> Service<Request<Body>> for DeadlineService<S>
+impl<S, B> Service<Request<Body>> for DeadlineService<S>
 where
-    S: Service<Request<Body>, Response = Response<Body>, Error = BoxError>,
+    S: Service<Request<Body>, Response = Response<B>, Error = BoxError>,
     S::Future: Send + 'static,
+    B: http_body::Body<Data = Bytes, Error = Status> + Unpin + Send + 'static,
 {
-    type Response = Response<Body>;
+    type Response = Response<TimedBody<B>>;
     type Error = BoxError;
-    type Future = BoxFuture<'static, Result<Response<Body>, BoxError>>;
+    type Future = BoxFuture<'static, Result<Self::Response, BoxError>>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
         self.inner.poll_ready(cx)
     }
 
     fn call(&mut self, mut request: Request<Body>) -> Self::Future {
-        let after = self.layer.timeout;
-        let deadline = Instant::now() + after;
-        request.extensions_mut().insert(Deadline(deadline));
-        let streaming = method_of(self.layer.methods, &request).is_some_and(|m| m.streaming);
-        let answer = self.inner.call(request);
-        Box::pin(async move {
-            let mut sleep = Box::pin(sleep_until(deadline));
-            tokio::select! {
-                // An answer that is there counts, even when the deadline is too.
-                biased;
-                answer = answer => Ok(answer?.map(|inner| {
-                    Body::new(DeadlineBody { inner, sleep: Some(sleep), after, streaming })
-                })),
-                () = &mut sleep => Err(Elapsed { after }.into()),
-            }
-        })
-    }
-}
-
-/// A body that fails at the deadline.
-struct DeadlineBody {
-    inner: Body,
-    /// None when the rest may take as long as it likes.
-    sleep: Option<Pin<Box<Sleep>>>,
-    after: Duration,
-    streaming: bool,
-}
-
-impl http_body::Body for DeadlineBody {
-    type Data = Bytes;
-    type Error = Status;
-
-    fn poll_frame(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
-        let this = self.get_mut();
-        if let Poll::Ready(frame) = Pin::new(&mut this.inner).poll_frame(cx) {
-            if this.streaming {
-                this.sleep = None;
-            }
-            return Poll::Ready(frame);
+        let now = Instant::now();
+        let deadline = Deadline(now + self.timeout).bring_forward(&mut request);
+        let after = deadline.left(now);
+        if deadline.is_too_close(now) {
+            return Box::pin(async move { Err(Elapsed { after, sent: false }.into()) });
         }
-        let Some(sleep) = &mut this.sleep else {
-            return Poll::Pending;
-        };
-        ready!(sleep.as_mut().poll(cx));
-        // Dropping the rest here tells the layers below that time is up.
-        this.inner = Body::empty();
-        this.sleep = None;
-        Poll::Ready(Some(Err(Status::from_error(Box::new(Elapsed {
-            after: this.after,
-        })))))
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.inner.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.inner.size_hint()
+        let timer = Timer::new(deadline, streams(&request), move || {
+            Elapsed { after, sent: true }.into()
+        });
+        Box::pin(timed(self.inner.call(request), timer))
     }
 }
 
@@ -175,10 +150,7 @@ mod tests {
         let now = Instant::now();
         let mut headers = HeaderMap::new();
         Deadline::at(now + left).announce(&mut headers, now);
-        headers
-            .get("grpc-timeout")
-            .map(|v| v.to_str().unwrap_or("").to_owned())
-            .unwrap_or_default()
+        headers["grpc-timeout"].to_str().unwrap().to_owned()
     }
 
     #[test]

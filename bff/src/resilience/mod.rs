@@ -2,12 +2,17 @@
 //!
 //! [`stack`] is the one place that knows the order. Each layer is a tower layer over HTTP
 //! messages, below the generated client, and can be used and tested alone. Nothing here names a
-//! service: methods are described by the typed clients.
+//! service: a typed client describes its methods by [`Method`], in its requests' extensions.
 
+pub mod attempt;
+pub mod breaker;
 pub mod budget;
+pub mod bulkhead;
 pub mod classify;
 pub mod deadline;
+pub mod observe;
 pub mod retry;
+mod timed;
 
 use std::time::Duration;
 
@@ -15,25 +20,28 @@ use http::{Request, Response};
 use tonic::body::Body;
 use tower::{BoxError, Service, ServiceBuilder, util::BoxCloneSyncService};
 
-use self::{deadline::DeadlineLayer, retry::RetryLayer};
+use self::{
+    attempt::AttemptLayer, breaker::Breaker, bulkhead::Bulkhead, deadline::DeadlineLayer,
+    retry::RetryLayer,
+};
 
-/// What the layers have to know of a method; declared beside the typed client.
+/// What the layers have to know of a method; a request extension, declared beside the typed
+/// client.
 #[derive(Clone, Copy, Debug)]
 pub struct Method {
-    /// The request's path, such as `/package.Service/Method`.
-    pub path: &'static str,
     /// Whether running it twice does no more than running it once, so that it may be retried
     /// when it is unknown whether it ran.
     pub idempotent: bool,
-    /// Whether the answer is a stream: then the deadline is for its first message.
+    /// Whether the answer is a stream: then times are for its first message.
     pub streaming: bool,
 }
 
-/// The declared method of `request`, if it is declared.
-fn method_of<'m, B>(methods: &'m [Method], request: &Request<B>) -> Option<&'m Method> {
-    methods
-        .iter()
-        .find(|method| method.path == request.uri().path())
+/// Whether the answer to `request` is a stream.
+fn streams<B>(request: &Request<B>) -> bool {
+    request
+        .extensions()
+        .get::<Method>()
+        .is_some_and(|method| method.streaming)
 }
 
 /// An upstream as the generated client sees it.
@@ -44,19 +52,34 @@ pub type UpstreamService = BoxCloneSyncService<Request<Body>, Response<Body>, Ca
 #[error("{0}")]
 pub struct CallError(#[source] BoxError);
 
+/// The layers of one service's stack. Clones share their state: the budget, the breaker, the
+/// places.
+#[derive(Clone, Debug)]
+pub struct Layers {
+    /// Deadline of a whole call.
+    pub timeout: Duration,
+    /// Timeout of one attempt.
+    pub attempt_timeout: Duration,
+    /// The cap on calls in flight.
+    pub bulkhead: Bulkhead,
+    /// Further attempts and their budget.
+    pub retry: RetryLayer,
+    /// Whether to call at all.
+    pub breaker: Breaker,
+}
+
 /// Wraps `balance`, which sends one attempt to one instance, in everything else a call needs.
 ///
 /// The order, outside to inside, with the reason for each place:
 /// 1. **Deadline**: outermost, so that nothing below can make a call take longer.
-/// 2. **Retry**: inside the deadline, so that all attempts share it; around the choice of an
-///    instance, so that each attempt can go to another one.
-/// 3. **Balance** (the service passed in): the choice of an instance, per attempt.
-pub fn stack<S>(
-    balance: S,
-    timeout: Duration,
-    retry: &retry::Config,
-    methods: &'static [Method],
-) -> UpstreamService
+/// 2. **Bulkhead**: before any work; a call keeps one place through all its attempts and pauses.
+/// 3. **Retry**: inside the deadline, so that all attempts share it; around the breaker, so that
+///    each attempt counts there and an open breaker ends the call.
+/// 4. **Breaker**: around the attempt timeout, so that a hang is a failure and not a dropped
+///    future that says nothing.
+/// 5. **Attempt**: its timeout and headers; cleans the answer before anybody reads it.
+/// 6. **Balance** (the service passed in): the choice of an instance, per attempt.
+pub fn stack<S>(balance: S, layers: &Layers) -> UpstreamService
 where
     S: Service<Request<Body>, Response = Response<Body>, Error = BoxError>
         + Clone
@@ -67,8 +90,19 @@ where
 {
     let stack = ServiceBuilder::new()
         .map_err(CallError)
-        .layer(DeadlineLayer { timeout, methods })
-        .layer(RetryLayer::new(retry, methods))
+        .map_response(|response: Response<_>| response.map(Body::new))
+        .layer(DeadlineLayer {
+            timeout: layers.timeout,
+        })
+        .layer(layers.bulkhead.clone())
+        .layer(layers.retry.clone())
+        .layer(layers.breaker.clone())
+        .layer(AttemptLayer {
+            timeout: layers.attempt_timeout,
+        })
         .service(balance);
     BoxCloneSyncService::new(stack)
 }
+
+#[cfg(test)]
+mod tests;

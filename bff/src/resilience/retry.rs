@@ -17,21 +17,21 @@ use std::{
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use garde::Validate;
-use http::{HeaderValue, Request, Response};
+use http::{HeaderMap, HeaderValue, Request, Response};
 use http_body::{Frame, SizeHint};
 use http_body_util::{BodyExt, Full};
 use rand::Rng;
 use serde::{Deserialize, Serialize};
 use tokio::time::{Instant, sleep};
-use tonic::{Status, body::Body};
+use tonic::{Code, Status, body::Body};
 use tower::{BoxError, Layer, Service, ServiceExt};
 
 use super::{
     Method,
+    attempt::LastAttempt,
     budget::Budget,
     classify::{self, Class, Retry},
     deadline::Deadline,
-    method_of,
 };
 use crate::{
     balance::Tried,
@@ -89,12 +89,11 @@ impl Attempts {
 pub struct RetryLayer {
     config: Arc<Config>,
     budget: Arc<Mutex<Budget>>,
-    methods: &'static [Method],
 }
 
 impl RetryLayer {
     /// One layer per service: its clones share the budget.
-    pub fn new(config: &Config, methods: &'static [Method]) -> Self {
+    pub fn new(config: &Config) -> Self {
         let budget = Budget::new(
             config.budget_ratio,
             config.budget_min_per_second,
@@ -103,8 +102,12 @@ impl RetryLayer {
         Self {
             config: Arc::new(config.clone()),
             budget: Arc::new(Mutex::new(budget)),
-            methods,
         }
+    }
+
+    /// How many retries the budget has left.
+    pub fn budget_left(&self) -> f64 {
+        self.budget(|budget| budget.left(Instant::now()))
     }
 
     fn budget<T>(&self, act: impl FnOnce(&mut Budget) -> T) -> T {
@@ -130,14 +133,15 @@ pub struct RetryService<S> {
     layer: RetryLayer,
 }
 
-impl<S> Service<Request<Body>> for RetryService<S>
+impl<S, B> Service<Request<Body>> for RetryService<S>
 where
-    S: Service<Request<Body>, Response = Response<Body>, Error = BoxError> + Clone + Send + 'static,
+    S: Service<Request<Body>, Response = Response<B>, Error = BoxError> + Clone + Send + 'static,
     S::Future: Send,
+    B: http_body::Body<Data = Bytes, Error = Status> + Send + Unpin + 'static,
 {
-    type Response = Response<Body>;
+    type Response = Response<Peeked<B>>;
     type Error = BoxError;
-    type Future = BoxFuture<'static, Result<Response<Body>, BoxError>>;
+    type Future = BoxFuture<'static, Result<Self::Response, BoxError>>;
 
     /// Each attempt waits for its own clone of the inner service.
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
@@ -150,16 +154,20 @@ where
     }
 }
 
-async fn run<S>(
+async fn run<S, B>(
     inner: S,
     layer: RetryLayer,
     request: Request<Body>,
-) -> Result<Response<Body>, BoxError>
+) -> Result<Response<Peeked<B>>, BoxError>
 where
-    S: Service<Request<Body>, Response = Response<Body>, Error = BoxError> + Clone,
+    S: Service<Request<Body>, Response = Response<B>, Error = BoxError> + Clone,
+    B: http_body::Body<Data = Bytes, Error = Status> + Unpin,
 {
     layer.budget(|budget| budget.deposit(Instant::now()));
-    let idempotent = method_of(layer.methods, &request).is_some_and(|m| m.idempotent);
+    let idempotent = request
+        .extensions()
+        .get::<Method>()
+        .is_some_and(|m| m.idempotent);
     let deadline = request.extensions().get::<Deadline>().copied();
     let attempts = request
         .extensions()
@@ -175,8 +183,9 @@ where
     loop {
         attempts.0.store(attempt, Ordering::Relaxed);
         let mut request = Request::from_parts(parts.clone(), Body::new(Full::new(message.clone())));
-        if let Some(deadline) = &deadline {
-            deadline.announce(request.headers_mut(), Instant::now());
+        // Never-sent calls are sent again all the same; they end quickly.
+        if attempt >= layer.config.max_attempts || !idempotent {
+            request.extensions_mut().insert(LastAttempt);
         }
         if attempt > 1 {
             let previous = HeaderValue::from(attempt - 1);
@@ -191,26 +200,95 @@ where
         if attempt >= layer.config.max_attempts {
             return outcome.answer;
         }
-        let pause = match failure.retry {
-            Retry::Always => Duration::ZERO,
-            Retry::IfIdempotent if idempotent => pause(&layer.config, attempt, &mut rand::rng()),
-            Retry::IfIdempotent | Retry::Never => return outcome.answer,
+        let Some(pause) = failure.pause(&layer.config, attempt, idempotent, &mut rand::rng())
+        else {
+            return outcome.answer;
         };
         let now = Instant::now();
-        let late = deadline.is_some_and(|deadline| deadline.is_over(now + pause));
-        let paid = failure.retry == Retry::Always
-            || (!late && layer.budget(|budget| budget.withdraw(now)));
-        if late || !paid {
+        // It would be sent too late to be of use.
+        if deadline.is_some_and(|deadline| deadline.is_too_close(now + pause)) {
             return outcome.answer;
         }
-        sleep(pause).await;
+        let free = failure.class.retry == Retry::Always;
+        if !free && !layer.budget(|budget| budget.withdraw(now)) {
+            return outcome.answer;
+        }
+        // The failed answer holds what its call held.
+        drop(outcome);
+        if !pause.is_zero() {
+            sleep(pause).await;
+        }
         attempt += 1;
+    }
+}
+
+/// A failed attempt, and what the server says about trying again.
+#[derive(Clone, Copy, Debug)]
+struct Failure {
+    class: Class,
+    pushback: Option<Pushback>,
+}
+
+/// `grpc-retry-pushback-ms` (gRPC A6): a server's own word on retries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Pushback {
+    /// Try again after exactly this long.
+    After(Duration),
+    /// A negative number, or nothing one could read: do not try again.
+    Never,
+}
+
+impl Pushback {
+    fn of(headers: &HeaderMap) -> Option<Self> {
+        let value = headers.get("grpc-retry-pushback-ms")?;
+        let millis = value
+            .to_str()
+            .ok()
+            .and_then(|text| text.parse::<u32>().ok());
+        Some(millis.map_or(Self::Never, |ms| {
+            Self::After(Duration::from_millis(ms.into()))
+        }))
+    }
+}
+
+impl Failure {
+    fn of_code(code: Code, headers: &HeaderMap) -> Option<Self> {
+        let class = classify::of_code(code);
+        (code != Code::Ok).then(|| Self {
+            class,
+            pushback: Pushback::of(headers),
+        })
+    }
+
+    /// How long to wait before the next attempt; `None` if there should be none.
+    fn pause(
+        &self,
+        config: &Config,
+        attempt: u32,
+        idempotent: bool,
+        rng: &mut impl Rng,
+    ) -> Option<Duration> {
+        match (self.class.retry, self.pushback) {
+            (_, Some(Pushback::Never)) => None,
+            (Retry::Always, _) => Some(Duration::ZERO),
+            (Retry::IfIdempotent, pushback) if idempotent => Some(match pushback {
+                Some(Pushback::After(exactly)) => exactly,
+                _ => backoff(config, attempt, rng),
+            }),
+            // A server that is overloaded is asked again only if it says when.
+            (Retry::Never, Some(Pushback::After(exactly)))
+                if idempotent && self.class.code == Code::ResourceExhausted =>
+            {
+                Some(exactly)
+            }
+            (Retry::IfIdempotent | Retry::Never, _) => None,
+        }
     }
 }
 
 /// "Full jitter": anywhere between nothing and the doubled bound, so that callers that failed
 /// together do not return together.
-fn pause(config: &Config, attempt: u32, rng: &mut impl Rng) -> Duration {
+fn backoff(config: &Config, attempt: u32, rng: &mut impl Rng) -> Duration {
     let bound = config
         .backoff
         .saturating_mul(1 << (attempt - 1).min(20))
@@ -219,60 +297,69 @@ fn pause(config: &Config, attempt: u32, rng: &mut impl Rng) -> Duration {
 }
 
 /// How an attempt went, as far as its first message tells.
-struct Outcome {
-    answer: Result<Response<Body>, BoxError>,
+struct Outcome<B> {
+    answer: Result<Response<Peeked<B>>, BoxError>,
     /// None if the attempt is good, or committed.
-    failure: Option<Class>,
+    failure: Option<Failure>,
 }
 
-impl Outcome {
-    async fn of(answer: Result<Response<Body>, BoxError>) -> Self {
+impl<B> Outcome<B>
+where
+    B: http_body::Body<Data = Bytes, Error = Status> + Unpin,
+{
+    async fn of(answer: Result<Response<B>, BoxError>) -> Self {
         let response = match answer {
             Ok(response) => response,
             Err(error) => {
-                let failure = Some(classify::of_error(error.as_ref()));
+                let class = classify::of_error(error.as_ref());
                 return Self {
                     answer: Err(error),
-                    failure,
+                    failure: Some(Failure {
+                        class,
+                        pushback: None,
+                    }),
                 };
             }
         };
         if let Some(code) = classify::code_in(response.headers()) {
-            return Self {
-                answer: Ok(response),
-                failure: failed(classify::of_code(code)),
-            };
+            let failure = Failure::of_code(code, response.headers());
+            let answer = Ok(response.map(|rest| Peeked { first: None, rest }));
+            return Self { answer, failure };
         }
         // Headers alone commit nothing yet: look at what follows.
-        let (parts, mut body) = response.into_parts();
-        let first = body.frame().await;
+        let (parts, mut rest) = response.into_parts();
+        let first = rest.frame().await;
         let failure = match &first {
-            Some(Ok(frame)) => frame
-                .trailers_ref()
-                .and_then(classify::code_in)
-                .and_then(|code| failed(classify::of_code(code))),
-            Some(Err(status)) => Some(classify::of_error(status)),
+            Some(Ok(frame)) => frame.trailers_ref().and_then(|trailers| {
+                Failure::of_code(
+                    classify::code_in(trailers).unwrap_or(Code::Unknown),
+                    trailers,
+                )
+            }),
+            Some(Err(status)) => Some(Failure {
+                class: classify::of_error(status),
+                pushback: None,
+            }),
             None => None,
         };
-        let body = Body::new(Peeked { first, rest: body });
         Self {
-            answer: Ok(Response::from_parts(parts, body)),
+            answer: Ok(Response::from_parts(parts, Peeked { first, rest })),
             failure,
         }
     }
 }
 
-fn failed(class: Class) -> Option<Class> {
-    (class.code != tonic::Code::Ok).then_some(class)
-}
-
 /// A body whose first frame was looked at.
-struct Peeked {
+#[derive(Debug)]
+pub struct Peeked<B> {
     first: Option<Result<Frame<Bytes>, Status>>,
-    rest: Body,
+    rest: B,
 }
 
-impl http_body::Body for Peeked {
+impl<B> http_body::Body for Peeked<B>
+where
+    B: http_body::Body<Data = Bytes, Error = Status> + Unpin,
+{
     type Data = Bytes;
     type Error = Status;
 
@@ -312,11 +399,52 @@ mod tests {
         for (attempt, bound) in [(1, 25), (2, 50), (3, 100), (4, 200), (5, 250), (40, 250)] {
             let bound = Duration::from_millis(bound);
             let pauses: Vec<_> = (0..200)
-                .map(|_| pause(&config, attempt, &mut rng))
+                .map(|_| backoff(&config, attempt, &mut rng))
                 .collect();
             assert!(pauses.iter().all(|pause| *pause <= bound));
             assert!(pauses.iter().any(|pause| *pause > bound / 2));
             assert!(pauses.iter().any(|pause| *pause < bound / 2));
         }
+    }
+
+    fn failure(code: Code, pushback: Option<&str>) -> Failure {
+        let mut headers = HeaderMap::new();
+        if let Some(text) = pushback {
+            headers.insert("grpc-retry-pushback-ms", text.parse().unwrap());
+        }
+        Failure::of_code(code, &headers).unwrap()
+    }
+
+    fn pause_of(code: Code, pushback: Option<&str>, idempotent: bool) -> Option<Duration> {
+        let mut rng = SmallRng::seed_from_u64(1);
+        failure(code, pushback).pause(&Config::default(), 1, idempotent, &mut rng)
+    }
+
+    #[test]
+    fn f14_pushback_is_obeyed_to_the_millisecond_and_anything_unreadable_means_never() {
+        let exactly = Some(Duration::from_millis(300));
+        assert_eq!(pause_of(Code::Unavailable, Some("300"), true), exactly);
+        for never in ["-1", "garbage", "", "1.5", "99999999999999999999"] {
+            assert_eq!(
+                pause_of(Code::Unavailable, Some(never), true),
+                None,
+                "{never}"
+            );
+        }
+    }
+
+    #[test]
+    fn an_overloaded_server_is_asked_again_only_when_it_says_when() {
+        assert_eq!(pause_of(Code::ResourceExhausted, None, true), None);
+        let exactly = Some(Duration::from_millis(7));
+        assert_eq!(pause_of(Code::ResourceExhausted, Some("7"), true), exactly);
+        assert_eq!(pause_of(Code::ResourceExhausted, Some("7"), false), None);
+    }
+
+    #[test]
+    fn a_call_that_may_have_run_is_sent_again_only_if_that_does_no_harm() {
+        assert!(pause_of(Code::Unavailable, None, true).is_some());
+        assert_eq!(pause_of(Code::Unavailable, None, false), None);
+        assert_eq!(pause_of(Code::Unavailable, Some("10"), false), None);
     }
 }

@@ -12,7 +12,11 @@ use opentelemetry_sdk::{Resource, metrics::SdkMeterProvider};
 use prometheus::{Registry, TextEncoder};
 use tokio::time::Instant;
 
-use crate::{discovery::Source, upstream::Upstreams};
+use crate::{
+    discovery::Source,
+    resilience::breaker::State,
+    upstream::{Connected, Upstreams},
+};
 
 /// The instruments of one server. Clones share them.
 #[derive(Clone)]
@@ -61,7 +65,7 @@ impl Metrics {
         TextEncoder::new().encode_to_string(&self.registry.gather())
     }
 
-    /// Watches discovery and balance of `upstreams`.
+    /// Watches discovery, balance and resilience of `upstreams`.
     pub fn observe(&self, upstreams: &Upstreams) {
         let meter = self.meter();
         let each = upstreams.clone();
@@ -112,6 +116,54 @@ impl Metrics {
             .build();
         let each = upstreams.clone();
         meter
+            .u64_observable_gauge("bff.breaker.state")
+            .with_description("1 for the state the breaker is in, 0 for the others.")
+            .with_callback(move |gauge| {
+                for upstream in each.connected() {
+                    let now = upstream.layers.breaker.status().state;
+                    for state in State::ALL {
+                        gauge.observe((state == now).into(), &breaker_labels(upstream, state));
+                    }
+                }
+            })
+            .build();
+        let each = upstreams.clone();
+        meter
+            .u64_observable_counter("bff.breaker.transitions")
+            .with_description("How often the breaker entered a state.")
+            .with_callback(move |counter| {
+                for upstream in each.connected() {
+                    for state in State::ALL {
+                        let entered = upstream.layers.breaker.transitions_to(state);
+                        counter.observe(entered, &breaker_labels(upstream, state));
+                    }
+                }
+            })
+            .build();
+        let each = upstreams.clone();
+        meter
+            .u64_observable_counter("bff.bulkhead.shed")
+            .with_description("Calls that were not made because too many were in flight.")
+            .with_callback(move |counter| {
+                for upstream in each.connected() {
+                    let shed = upstream.layers.bulkhead.shed();
+                    counter.observe(shed, &[KeyValue::new("upstream", upstream.name)]);
+                }
+            })
+            .build();
+        let each = upstreams.clone();
+        meter
+            .f64_observable_gauge("bff.retry.budget_left")
+            .with_description("Retries the budget has left.")
+            .with_callback(move |gauge| {
+                for upstream in each.connected() {
+                    let left = upstream.layers.retry.budget_left();
+                    gauge.observe(left, &[KeyValue::new("upstream", upstream.name)]);
+                }
+            })
+            .build();
+        let each = upstreams.clone();
+        meter
             .u64_observable_gauge("bff.balance.in_flight")
             .with_description("Calls in flight on listed instances.")
             .with_callback(move |gauge| {
@@ -122,4 +174,11 @@ impl Metrics {
             })
             .build();
     }
+}
+
+fn breaker_labels(upstream: &Connected, state: State) -> [KeyValue; 2] {
+    [
+        KeyValue::new("upstream", upstream.name),
+        KeyValue::new("state", state.as_str()),
+    ]
 }

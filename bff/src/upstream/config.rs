@@ -13,7 +13,7 @@ use super::KNOWN;
 use crate::{
     balance::{self, Strategy},
     config::types::{BaseUrl, ServiceName, ms, secs, within},
-    resilience::retry,
+    resilience::{breaker, retry},
 };
 
 /// How one gRPC service is found and called.
@@ -35,6 +35,15 @@ pub struct Config {
     #[serde(with = "humantime_serde")]
     #[garde(custom(within(ms(10)..=secs(300))))]
     pub timeout: Duration,
+    /// How long one attempt may take; below `timeout`, or there would be no second. The last
+    /// attempt may take all that is left of `timeout`.
+    /// Absent means 500 ms, or half of a `timeout` below a second.
+    #[serde(with = "humantime_serde", default)]
+    #[garde(inner(custom(within(ms(1)..=secs(300)))), inner(custom(below(self.timeout))))]
+    pub attempt_timeout: Option<Duration>,
+    /// Calls in flight above which further ones are shed.
+    #[garde(range(min = 1, max = 1_000_000))]
+    pub max_in_flight: usize,
     /// How long one TCP connection may take to come up.
     #[serde(with = "humantime_serde")]
     #[garde(custom(within(ms(10)..=secs(60))))]
@@ -47,9 +56,20 @@ pub struct Config {
     /// When a failed call is tried again.
     #[garde(dive)]
     pub retry: retry::Config,
+    /// When the whole service is left alone for a while.
+    #[garde(dive)]
+    pub breaker: breaker::Config,
     /// When an instance is left out for a while.
     #[garde(dive)]
     pub ejection: balance::EjectionConfig,
+}
+
+impl Config {
+    /// How long one attempt may take.
+    pub fn attempt_timeout(&self) -> Duration {
+        self.attempt_timeout
+            .unwrap_or_else(|| ms(500).min(self.timeout / 2))
+    }
 }
 
 impl Default for Config {
@@ -59,9 +79,12 @@ impl Default for Config {
             endpoints: None,
             balancer: Strategy::P2c,
             timeout: Duration::from_secs(2),
+            attempt_timeout: None,
+            max_in_flight: 1000,
             connect_timeout: Duration::from_millis(500),
             keepalive: Duration::from_secs(10),
             retry: retry::Config::default(),
+            breaker: breaker::Config::default(),
             ejection: balance::EjectionConfig::default(),
         }
     }
@@ -107,6 +130,7 @@ impl<'de> Deserialize<'de> for ConfigMap {
                     .get(&name)
                     .and_then(|default| default.service.clone());
             }
+            config.attempt_timeout = Some(config.attempt_timeout());
             configs.insert(name, config);
         }
         Ok(configs)
@@ -140,6 +164,17 @@ fn not_both(
     move |service, ()| match (service, endpoints) {
         (Some(_), Some(_)) => Err(garde::Error::new("set `service` or `endpoints`, not both")),
         _ => Ok(()),
+    }
+}
+
+fn below(timeout: Duration) -> impl FnOnce(&Duration, &()) -> garde::Result {
+    move |attempt, ()| match *attempt < timeout {
+        true => Ok(()),
+        false => Err(garde::Error::new(format!(
+            "{} must be below `timeout` ({})",
+            humantime::format_duration(*attempt),
+            humantime::format_duration(timeout)
+        ))),
     }
 }
 

@@ -4,7 +4,7 @@ use tonic::{Code, Status};
 
 use crate::{
     balance::NoInstance,
-    resilience::{classify, retry::Attempts},
+    resilience::{breaker::CircuitOpen, bulkhead::Overloaded, classify, retry::Attempts},
     telemetry::chain,
 };
 
@@ -17,6 +17,10 @@ pub enum Kind {
     Timeout,
     /// It answered with an error.
     Answered,
+    /// It was not asked: its breaker is open.
+    CircuitOpen,
+    /// It was not asked: too many calls to it are in flight.
+    Overloaded,
 }
 
 /// A call that failed for good. Its display text is fit for a client: it shows no address and no
@@ -25,6 +29,8 @@ pub enum Kind {
 #[error("{upstream} {}", match kind {
     Kind::Unavailable => "is unavailable".to_owned(),
     Kind::Timeout => "did not answer in time".to_owned(),
+    Kind::CircuitOpen => "keeps failing and is left alone for a while".to_owned(),
+    Kind::Overloaded => "has too many calls in flight".to_owned(),
     Kind::Answered => format!("answered with {}", code_name(*code)),
 })]
 pub struct UpstreamError {
@@ -47,6 +53,8 @@ impl UpstreamError {
         let code = classify::of_error(status).code;
         let nobody = classify::find::<NoInstance>(status);
         let kind = match code {
+            _ if classify::find::<CircuitOpen>(status).is_some() => Kind::CircuitOpen,
+            _ if classify::find::<Overloaded>(status).is_some() => Kind::Overloaded,
             Code::Unavailable => Kind::Unavailable,
             Code::DeadlineExceeded => Kind::Timeout,
             _ => Kind::Answered,

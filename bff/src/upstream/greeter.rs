@@ -4,26 +4,23 @@ use futures_util::{Stream, StreamExt};
 use http::Uri;
 use proto::helloworld::{HelloRequest, greeter_client::GreeterClient};
 
-use super::{Known, Outgoing, UpstreamError};
+use super::{CallOptions, Known, Outgoing, UpstreamError};
 use crate::resilience::{Method, UpstreamService};
 
 /// The greeter's description.
 pub const KNOWN: Known = Known {
     name: "greeter",
     service: "greeter-srv",
-    methods: &[
-        // Greeting twice greets no harder than greeting once.
-        Method {
-            path: "/helloworld.Greeter/SayHello",
-            idempotent: true,
-            streaming: false,
-        },
-        Method {
-            path: "/helloworld.Greeter/SayHelloStreamReply",
-            idempotent: true,
-            streaming: true,
-        },
-    ],
+};
+
+/// Greeting twice greets no harder than greeting once.
+const SAY_HELLO: Method = Method {
+    idempotent: true,
+    streaming: false,
+};
+const SAY_HELLO_STREAM_REPLY: Method = Method {
+    idempotent: true,
+    streaming: true,
 };
 
 /// The typed client of the greeter.
@@ -44,8 +41,13 @@ impl Greeter {
     ///
     /// # Errors
     /// [`UpstreamError`] when there is no answer within the upstream's deadline.
-    pub async fn say_hello(&self, name: String) -> Result<String, UpstreamError> {
-        let Outgoing { request, attempts } = Outgoing::new(HelloRequest { name });
+    pub async fn say_hello(
+        &self,
+        name: String,
+        options: CallOptions,
+    ) -> Result<String, UpstreamError> {
+        let Outgoing { request, attempts } =
+            Outgoing::new(HelloRequest { name }, SAY_HELLO, options);
         match self.client.clone().say_hello(request).await {
             Ok(reply) => Ok(reply.into_inner().message),
             Err(status) => Err(UpstreamError::new(KNOWN.name, &status, &attempts)),
@@ -61,8 +63,10 @@ impl Greeter {
     pub async fn greetings(
         &self,
         name: String,
+        options: CallOptions,
     ) -> Result<impl Stream<Item = Result<String, UpstreamError>> + use<>, UpstreamError> {
-        let Outgoing { request, attempts } = Outgoing::new(HelloRequest { name });
+        let Outgoing { request, attempts } =
+            Outgoing::new(HelloRequest { name }, SAY_HELLO_STREAM_REPLY, options);
         match self.client.clone().say_hello_stream_reply(request).await {
             Ok(replies) => Ok(replies.into_inner().map(move |reply| match reply {
                 Ok(reply) => Ok(reply.message),

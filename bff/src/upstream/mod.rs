@@ -22,7 +22,13 @@ use crate::{
     balance::{Balance, Options, channel::Http2},
     config::types::ServiceName,
     discovery::{Catalog, Watch, WatchOptions, fixed, watch},
-    resilience::{self, Method, UpstreamService, retry::Attempts},
+    resilience::{
+        self, Layers, Method, UpstreamService,
+        breaker::Breaker,
+        bulkhead::Bulkhead,
+        deadline::Deadline,
+        retry::{Attempts, RetryLayer},
+    },
 };
 
 /// An upstream this program has a client for.
@@ -32,18 +38,18 @@ pub struct Known {
     pub name: &'static str,
     /// Its service name in Consul, unless configured otherwise.
     pub service: &'static str,
-    /// Its methods.
-    pub methods: &'static [Method],
 }
 
 impl Known {
     /// What is configured for it if the operator says nothing.
     pub fn config(&self) -> Config {
         let service = ServiceName::try_from(self.service.to_owned()).ok();
-        Config {
+        let mut config = Config {
             service,
             ..Config::default()
-        }
+        };
+        config.attempt_timeout = Some(config.attempt_timeout());
+        config
     }
 }
 
@@ -67,6 +73,15 @@ pub struct Connected {
     pub watch: Watch,
     /// Chooses among them.
     pub balance: Balance<Http2>,
+    /// What stands before it.
+    pub layers: Layers,
+}
+
+/// What a resolver knows that a call should.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct CallOptions {
+    /// When the answer is of no use any more; the upstream's own timeout applies too.
+    pub deadline: Option<Deadline>,
 }
 
 impl Upstreams {
@@ -124,17 +139,20 @@ fn connect<C: Catalog + Clone>(
         keepalive: config.keepalive,
     };
     let balance = Balance::following(options, http2, watch.clone());
-    let service = resilience::stack(
-        balance.clone(),
-        config.timeout,
-        &config.retry,
-        known.methods,
-    );
+    let layers = Layers {
+        timeout: config.timeout,
+        attempt_timeout: config.attempt_timeout(),
+        bulkhead: Bulkhead::new(config.max_in_flight),
+        retry: RetryLayer::new(&config.retry),
+        breaker: Breaker::new(known.name, &config.breaker, config.attempt_timeout()),
+    };
+    let service = resilience::stack(balance.clone(), &layers);
     (
         Connected {
             name: known.name,
             watch,
             balance,
+            layers,
         },
         service,
     )
@@ -147,10 +165,14 @@ struct Outgoing<T> {
 }
 
 impl<T> Outgoing<T> {
-    fn new(message: T) -> Self {
+    fn new(message: T, method: Method, options: CallOptions) -> Self {
         let attempts = Attempts::default();
         let mut request = message.into_request();
+        request.extensions_mut().insert(method);
         request.extensions_mut().insert(attempts.clone());
+        if let Some(deadline) = options.deadline {
+            request.extensions_mut().insert(deadline);
+        }
         Self { request, attempts }
     }
 }

@@ -1,0 +1,202 @@
+//! The breaker shared by concurrent calls: a lock around the machine, permits that cannot be
+//! forgotten, and word of every change.
+
+use std::{
+    fmt,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use tokio::time::Instant;
+
+use super::state::{CircuitOpen, Machine, Status, Token};
+use crate::resilience::classify::Effect;
+
+/// A lock that is held for the length of a closure, so never across an await. A trait, so that
+/// the tests can put a model checker's lock in place of the real one.
+pub(super) trait Lock<T>: Send + Sync + 'static {
+    /// A lock around `value`.
+    fn new(value: T) -> Self;
+
+    /// Runs `act` alone.
+    fn with<R>(&self, act: impl FnOnce(&mut T) -> R) -> R;
+}
+
+impl<T: Send + 'static> Lock<T> for Mutex<T> {
+    fn new(value: T) -> Self {
+        Self::new(value)
+    }
+
+    fn with<R>(&self, act: impl FnOnce(&mut T) -> R) -> R {
+        // The machine is whole between any two of its steps.
+        act(&mut self.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+/// Who is told of every change of state, in order.
+pub(super) type OnChange = Box<dyn Fn(Status) + Send + Sync>;
+
+/// The breaker of one service.
+pub(super) struct Core<L> {
+    machine: L,
+    on_change: OnChange,
+}
+
+impl<L> fmt::Debug for Core<L> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Core")
+    }
+}
+
+impl<L: Lock<Machine>> Core<L> {
+    pub(super) fn new(machine: Machine, on_change: OnChange) -> Self {
+        Self {
+            machine: L::new(machine),
+            on_change,
+        }
+    }
+
+    /// Asks to make one call.
+    pub(super) fn admit(self: &Arc<Self>, now: Instant) -> Result<Permit<L>, CircuitOpen> {
+        let token = self.step(|machine| machine.admit(now, &mut rand::rng()))?;
+        Ok(Permit {
+            core: Arc::clone(self),
+            token: Some(token),
+        })
+    }
+
+    /// Runs a step of the machine and, still under the lock, tells of the change it made.
+    pub(super) fn step<R>(&self, act: impl FnOnce(&mut Machine) -> R) -> R {
+        self.machine.with(|machine| {
+            let before = machine.status();
+            let result = act(machine);
+            let after = machine.status();
+            if after != before {
+                (self.on_change)(after);
+            }
+            result
+        })
+    }
+}
+
+/// The right to make one call; dropped without a verdict, it is given back.
+#[derive(Debug)]
+pub(super) struct Permit<L: Lock<Machine>> {
+    core: Arc<Core<L>>,
+    token: Option<Token>,
+}
+
+impl<L: Lock<Machine>> Permit<L> {
+    /// Gives the verdict. Only the first counts.
+    pub(super) fn record(&mut self, effect: Effect, now: Instant) {
+        if let Some(token) = self.token.take() {
+            self.core
+                .step(|machine| machine.record(token, effect, now, &mut rand::rng()));
+        }
+    }
+}
+
+impl<L: Lock<Machine>> Drop for Permit<L> {
+    fn drop(&mut self) {
+        self.record(Effect::Neutral, Instant::now());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        sync::atomic::{AtomicUsize, Ordering},
+        time::Duration,
+    };
+
+    use super::{
+        super::{Config, State},
+        *,
+    };
+
+    impl<T: Send + 'static> Lock<T> for shuttle::sync::Mutex<T> {
+        fn new(value: T) -> Self {
+            Self::new(value)
+        }
+
+        fn with<R>(&self, act: impl FnOnce(&mut T) -> R) -> R {
+            act(&mut self.lock().unwrap())
+        }
+    }
+
+    type Modelled = Core<shuttle::sync::Mutex<Machine>>;
+
+    fn tripped(config: Config) -> (Arc<Modelled>, Instant) {
+        let now = Instant::now();
+        let machine = Machine::new(config, Duration::from_secs(3600), now);
+        let core = Arc::new(Modelled::new(machine, Box::new(|_| {})));
+        while let Ok(mut permit) = core.admit(now) {
+            permit.record(Effect::Failure, now);
+        }
+        (core, now + Duration::from_secs(5))
+    }
+
+    fn state(core: &Modelled) -> State {
+        core.step(|machine| machine.status().state)
+    }
+
+    #[test]
+    fn whatever_the_interleaving_half_open_never_lets_more_through_than_it_may() {
+        shuttle::check_random(
+            || {
+                let config = Config {
+                    half_open_probes: 2,
+                    success_threshold: 2,
+                    ..Config::default()
+                };
+                let (core, now) = tripped(config);
+                let out = Arc::new(AtomicUsize::new(0));
+                let callers: Vec<_> = (0..4)
+                    .map(|n| {
+                        let (core, out) = (Arc::clone(&core), Arc::clone(&out));
+                        shuttle::thread::spawn(move || {
+                            let Ok(mut permit) = core.admit(now) else {
+                                return;
+                            };
+                            if state(&core) == State::HalfOpen {
+                                assert!(out.fetch_add(1, Ordering::SeqCst) < 2);
+                                shuttle::thread::yield_now();
+                                out.fetch_sub(1, Ordering::SeqCst);
+                            }
+                            match n {
+                                // Leaves.
+                                0 => drop(permit),
+                                _ => permit.record(Effect::Success, now),
+                            }
+                        })
+                    })
+                    .collect();
+                callers
+                    .into_iter()
+                    .for_each(|caller| caller.join().unwrap());
+            },
+            2_000,
+        );
+    }
+
+    #[test]
+    fn whatever_the_interleaving_permits_of_callers_that_leave_all_come_back() {
+        shuttle::check_random(
+            || {
+                let (core, now) = tripped(Config::default());
+                let callers: Vec<_> = (0..3)
+                    .map(|_| {
+                        let core = Arc::clone(&core);
+                        shuttle::thread::spawn(move || drop(core.admit(now)))
+                    })
+                    .collect();
+                callers
+                    .into_iter()
+                    .for_each(|caller| caller.join().unwrap());
+                let mut probe = core.admit(now).expect("a free permit");
+                probe.record(Effect::Success, now);
+                assert_eq!(state(&core), State::Closed);
+            },
+            2_000,
+        );
+    }
+}

@@ -1,0 +1,295 @@
+//! The breaker's decisions: closed, open, half-open. Pure: time and randomness are arguments.
+//!
+//! Vocabulary of Nygard's "Release It!": *closed* passes calls, *open* rejects them, *half-open*
+//! lets a few through to find out.
+
+use std::time::Duration;
+
+use rand::Rng;
+use tokio::time::Instant;
+
+use super::{Config, Mode, window::Window};
+use crate::resilience::classify::Effect;
+
+/// The state machine of one breaker.
+#[derive(Debug)]
+pub struct Machine {
+    config: Config,
+    /// How long a probe may take before it counts as hung.
+    probe_timeout: Duration,
+    state: Inner,
+    /// Changes with every transition: what calls from before it say is not listened to.
+    generation: u64,
+    /// Times in a row that it opened without having been closed for long, for the doubling.
+    opens: u32,
+    /// When the state last changed.
+    since: Instant,
+}
+
+#[derive(Debug)]
+enum Inner {
+    Closed {
+        window: Window,
+        /// Failures in a row.
+        run: u32,
+    },
+    Open {
+        until: Instant,
+    },
+    HalfOpen {
+        /// Probes in flight.
+        probes: u32,
+        successes: u32,
+        /// When the last probe was let through.
+        last: Instant,
+    },
+}
+
+/// The state as seen from outside.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum State {
+    /// Calls pass.
+    Closed,
+    /// Calls are rejected.
+    Open,
+    /// A few calls pass.
+    HalfOpen,
+}
+
+impl State {
+    /// Every state.
+    pub const ALL: [Self; 3] = [Self::Closed, Self::Open, Self::HalfOpen];
+
+    /// The state in lower case, for logs and metrics.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Closed => "closed",
+            Self::Open => "open",
+            Self::HalfOpen => "half-open",
+        }
+    }
+}
+
+/// What can be known of a breaker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Status {
+    /// What it does at present.
+    pub state: State,
+    /// When that changed last.
+    pub since: Instant,
+    /// Whether an operator decides.
+    pub mode: Mode,
+}
+
+/// Why a call is not let through.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the circuit breaker is open")]
+pub struct CircuitOpen {
+    /// When it may be worth trying again; `None` if an operator has to close it first.
+    pub retry_after: Option<Duration>,
+}
+
+/// The right to make one call; it has to be given back by [`Machine::record`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Token {
+    generation: u64,
+}
+
+impl Machine {
+    /// A closed breaker (or whatever `config.mode` says).
+    pub fn new(config: Config, probe_timeout: Duration, now: Instant) -> Self {
+        let state = Inner::closed(&config, now);
+        Self {
+            config,
+            probe_timeout,
+            state,
+            generation: 0,
+            opens: 0,
+            since: now,
+        }
+    }
+
+    /// Asks to make one call.
+    ///
+    /// # Errors
+    /// [`CircuitOpen`] if it may not be made.
+    pub fn admit(&mut self, now: Instant, rng: &mut impl Rng) -> Result<Token, CircuitOpen> {
+        match self.config.mode {
+            Mode::Open => return Err(CircuitOpen { retry_after: None }),
+            Mode::Closed => return Ok(self.token()),
+            Mode::Auto => {}
+        }
+        if let Inner::Open { until } = self.state
+            && until <= now
+        {
+            self.enter(
+                Inner::HalfOpen {
+                    probes: 0,
+                    successes: 0,
+                    last: now,
+                },
+                now,
+            );
+        }
+        let (probes, last) = match &mut self.state {
+            Inner::Closed { .. } => return Ok(self.token()),
+            Inner::Open { until } => {
+                return Err(CircuitOpen {
+                    retry_after: Some(until.duration_since(now)),
+                });
+            }
+            Inner::HalfOpen { probes, last, .. } => (probes, last),
+        };
+        if *probes < self.config.half_open_probes {
+            *probes += 1;
+            *last = now;
+            return Ok(self.token());
+        }
+        let hung = *last + self.probe_timeout;
+        match hung <= now {
+            // Every probe is out for longer than a call may take: no answer is an answer.
+            true => Err(self.open(now, rng)),
+            false => Err(CircuitOpen {
+                retry_after: Some(hung.duration_since(now)),
+            }),
+        }
+    }
+
+    /// Takes the verdict of a call that was let through. [`Effect::Neutral`] gives its right back
+    /// and says nothing: the caller left, or it was the caller's fault.
+    pub fn record(&mut self, token: Token, effect: Effect, now: Instant, rng: &mut impl Rng) {
+        if token.generation != self.generation {
+            return;
+        }
+        let config = &self.config;
+        match &mut self.state {
+            Inner::Closed { window, run } => {
+                match effect {
+                    Effect::Neutral => return,
+                    Effect::Success => *run = 0,
+                    Effect::Failure => *run = run.saturating_add(1),
+                    // In the ratio only: an upstream that sheds is alive.
+                    Effect::Overload => {}
+                }
+                window.record(effect != Effect::Success, now);
+                let opens = effect != Effect::Success
+                    && match config.consecutive_failures {
+                        Some(limit) => *run >= limit,
+                        None => {
+                            // Nothing but failures for as long as it takes to judge is clear
+                            // whatever came before.
+                            *run >= config.min_calls
+                                || window.reaches(config.failure_ratio, config.min_calls, now)
+                        }
+                    };
+                // A closed breaker that an operator keeps closed goes on counting.
+                if opens && config.mode == Mode::Auto {
+                    self.open(now, rng);
+                }
+            }
+            Inner::HalfOpen {
+                probes, successes, ..
+            } => {
+                *probes = probes.saturating_sub(1);
+                match effect {
+                    Effect::Neutral => {}
+                    Effect::Failure | Effect::Overload => drop(self.open(now, rng)),
+                    Effect::Success => {
+                        *successes += 1;
+                        if *successes >= config.success_threshold {
+                            let closed = Inner::closed(config, now);
+                            self.enter(closed, now);
+                        }
+                    }
+                }
+            }
+            Inner::Open { .. } => {}
+        }
+    }
+
+    /// Puts another configuration in force. The state is kept; a window of another length starts
+    /// empty. Leaving a mode that an operator chose goes through half-open: what the upstream is
+    /// like is not known then.
+    pub fn reconfigure(&mut self, config: Config, probe_timeout: Duration, now: Instant) {
+        let old = std::mem::replace(&mut self.config, config);
+        self.probe_timeout = probe_timeout;
+        if old.mode == Mode::Open && self.config.mode == Mode::Auto {
+            self.enter(
+                Inner::HalfOpen {
+                    probes: 0,
+                    successes: 0,
+                    last: now,
+                },
+                now,
+            );
+        } else if old.mode != self.config.mode {
+            let closed = Inner::closed(&self.config, now);
+            self.enter(closed, now);
+        } else if old.window != self.config.window
+            && let Inner::Closed { window, .. } = &mut self.state
+        {
+            *window = Window::new(self.config.window, now);
+        }
+    }
+
+    /// What can be known of it.
+    pub fn status(&self) -> Status {
+        let state = match (self.config.mode, &self.state) {
+            (Mode::Open, _) | (Mode::Auto, Inner::Open { .. }) => State::Open,
+            (Mode::Closed, _) | (Mode::Auto, Inner::Closed { .. }) => State::Closed,
+            (Mode::Auto, Inner::HalfOpen { .. }) => State::HalfOpen,
+        };
+        Status {
+            state,
+            since: self.since,
+            mode: self.config.mode,
+        }
+    }
+
+    fn token(&self) -> Token {
+        Token {
+            generation: self.generation,
+        }
+    }
+
+    fn open(&mut self, now: Instant, rng: &mut impl Rng) -> CircuitOpen {
+        // One that had been closed for longer than it can stay open starts over.
+        let was_closed = matches!(self.state, Inner::Closed { .. });
+        if was_closed && now.duration_since(self.since) > self.config.open_for_max {
+            self.opens = 0;
+        }
+        let doubled = self.config.open_for.saturating_mul(1 << self.opens.min(20));
+        // Jitter: the breakers of a fleet must not probe together.
+        let period = doubled
+            .min(self.config.open_for_max)
+            .mul_f64(rng.random_range(0.9..=1.0));
+        self.opens = self.opens.saturating_add(1);
+        self.enter(
+            Inner::Open {
+                until: now + period,
+            },
+            now,
+        );
+        CircuitOpen {
+            retry_after: Some(period),
+        }
+    }
+
+    fn enter(&mut self, state: Inner, now: Instant) {
+        self.state = state;
+        self.generation += 1;
+        self.since = now;
+    }
+}
+
+impl Inner {
+    fn closed(config: &Config, now: Instant) -> Self {
+        Self::Closed {
+            window: Window::new(config.window, now),
+            run: 0,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,148 @@
+//! Watching one call from its start to its last byte, for whoever wants to know how it went.
+
+use std::{
+    error::Error,
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
+
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body::{Body, Frame, SizeHint};
+use tokio::time::Instant;
+use tonic::{Code, Status};
+
+use super::{
+    classify::{self, Effect},
+    deadline::Deadline,
+};
+
+/// What wants to know how a call went.
+pub trait Observer: Send + Unpin + 'static {
+    /// The first message of the answer arrived.
+    fn message(&mut self, now: Instant);
+
+    /// The call is over. Called exactly once, also for a call that is dropped.
+    fn end(&mut self, effect: Effect, now: Instant);
+}
+
+/// A call on its way; as a body it is also its answer's.
+#[derive(Debug)]
+pub struct Observed<O: Observer> {
+    observer: O,
+    deadline: Option<Deadline>,
+    progress: Progress,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Progress {
+    Waiting,
+    Message,
+    Ended,
+}
+
+impl<O: Observer> Observed<O> {
+    /// The call that `request` makes.
+    pub fn new<B>(observer: O, request: &Request<B>) -> Self {
+        let deadline = request.extensions().get::<Deadline>().copied();
+        Self {
+            observer,
+            deadline,
+            progress: Progress::Waiting,
+        }
+    }
+
+    /// The call ended without an answer.
+    pub fn failed(mut self, error: &(dyn Error + 'static)) {
+        self.end(classify::of_error(error).effect, Instant::now());
+    }
+
+    /// The answer began: its body reports the rest. A status in the headers is the end already.
+    pub fn answered<B>(mut self, response: Response<B>) -> Response<ObservedBody<B, O>> {
+        if let Some(code) = classify::code_in(response.headers()) {
+            self.end(classify::of_code(code).effect, Instant::now());
+        }
+        response.map(|inner| ObservedBody { inner, call: self })
+    }
+
+    fn message(&mut self) {
+        if self.progress == Progress::Waiting {
+            self.progress = Progress::Message;
+            self.observer.message(Instant::now());
+        }
+    }
+
+    fn end(&mut self, effect: Effect, now: Instant) {
+        if self.progress != Progress::Ended {
+            self.progress = Progress::Ended;
+            self.observer.end(effect, now);
+        }
+    }
+}
+
+impl<O: Observer> Drop for Observed<O> {
+    fn drop(&mut self) {
+        if self.progress == Progress::Ended {
+            return;
+        }
+        let now = Instant::now();
+        // Dropped at its deadline, the upstream was too slow; before it, the caller left.
+        let too_slow = self.progress == Progress::Waiting
+            && self.deadline.is_some_and(|deadline| deadline.is_over(now));
+        self.end(
+            if too_slow {
+                Effect::Failure
+            } else {
+                Effect::Neutral
+            },
+            now,
+        );
+    }
+}
+
+/// A body that tells how its call went.
+#[derive(Debug)]
+pub struct ObservedBody<B, O: Observer> {
+    inner: B,
+    call: Observed<O>,
+}
+
+impl<B, O> Body for ObservedBody<B, O>
+where
+    B: Body<Data = Bytes, Error = Status> + Unpin,
+    O: Observer,
+{
+    type Data = Bytes;
+    type Error = Status;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        let this = self.get_mut();
+        let frame = ready!(Pin::new(&mut this.inner).poll_frame(cx));
+        match &frame {
+            Some(Ok(frame)) if frame.is_data() => this.call.message(),
+            Some(Ok(frame)) => {
+                let code = frame.trailers_ref().and_then(classify::code_in);
+                let class = classify::of_code(code.unwrap_or(Code::Unknown));
+                this.call.end(class.effect, Instant::now());
+            }
+            Some(Err(status)) => {
+                this.call
+                    .end(classify::of_error(status).effect, Instant::now());
+            }
+            // No trailers at all: the answer was cut off.
+            None => this.call.end(Effect::Failure, Instant::now()),
+        }
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.inner.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.inner.size_hint()
+    }
+}

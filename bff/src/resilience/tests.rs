@@ -1,0 +1,562 @@
+//! The whole stack under faults, on a paused clock.
+
+use std::sync::Arc;
+
+use tokio::{
+    sync::Semaphore,
+    task::JoinSet,
+    time::{Instant, advance, sleep, timeout},
+};
+use tonic::Code;
+
+use super::{
+    attempt::AttemptElapsed,
+    breaker::{CircuitOpen, Config as BreakerConfig, Mode, State},
+    bulkhead::Overloaded,
+    deadline::{Deadline, Elapsed},
+    *,
+};
+use crate::simulation::{
+    Behaviour, FAST_FAILURE, GOOD, HANGING, IDEMPOTENT, MS, ONCE, SECOND, Stack, Stall, breaker,
+    call, call_with, failing, figure, load, load_at, send,
+};
+
+fn no_breaker(layers: &mut Layers) {
+    layers.breaker = breaker(BreakerConfig {
+        mode: Mode::Closed,
+        ..BreakerConfig::default()
+    });
+}
+
+#[tokio::test(start_paused = true)]
+async fn f4_no_client_sees_an_instance_that_fails_fast() {
+    let t = Stack::new(&GOOD);
+    t.world.set(0, FAST_FAILURE);
+    let seen = load(&t.service, 60 * SECOND).await;
+    figure!(
+        "F4",
+        "with retries: share {:.3} %, client errors {}",
+        t.world.share(0) * 100.0,
+        seen.errors()
+    );
+    assert_eq!(seen.errors(), 0);
+    assert!(t.world.share(0) <= 0.01, "share {}", t.world.share(0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn f5_with_all_instances_down_the_breaker_opens_and_only_probes_reach_the_upstream() {
+    let t = Stack::new(&GOOD);
+    load(&t.service, 10 * SECOND).await;
+    t.world.set_all(&FAST_FAILURE);
+    let down = Instant::now();
+    let mut status = t.layers.breaker.subscribe();
+    let loaded = {
+        let service = t.service.clone();
+        tokio::spawn(async move { load(&service, 60 * SECOND).await })
+    };
+    status
+        .wait_for(|status| status.state == State::Open)
+        .await
+        .unwrap();
+    let opened_after = down.elapsed();
+    assert!(opened_after <= SECOND, "{opened_after:?}");
+
+    // From here on the upstream sees probes only.
+    sleep(50 * MS).await;
+    t.world.reset();
+    let seen = loaded.await.unwrap();
+    let probes = t.world.received().len();
+    let periods = t.layers.breaker.transitions_to(State::HalfOpen) as usize;
+    assert!(
+        probes <= periods,
+        "{probes} calls in {periods} half-open periods"
+    );
+    let rejected: Vec<_> = seen
+        .all()
+        .iter()
+        .filter(|ended| ended.is::<CircuitOpen>())
+        .collect();
+    assert!(rejected.len() > 10_000, "{}", rejected.len());
+    // All but those whose first attempt was on its way when it opened.
+    let late = rejected.iter().filter(|ended| ended.took >= MS).count();
+    assert!(late <= 20, "{late}");
+
+    t.world.set_all(&GOOD);
+    let recovered = Instant::now();
+    let after = {
+        let service = t.service.clone();
+        tokio::spawn(async move { load(&service, 62 * SECOND).await })
+    };
+    status
+        .wait_for(|status| status.state == State::Closed)
+        .await
+        .unwrap();
+    let closed_after = recovered.elapsed();
+    figure!(
+        "F5",
+        "open after {opened_after:?}, {probes} probes in a minute, closed {closed_after:?} after \
+         the recovery"
+    );
+    // Four failed probes: the fifth period is the longest, a minute.
+    assert!(closed_after <= 61 * SECOND, "{closed_after:?}");
+    after.await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn f6_when_everything_fails_the_budget_bounds_the_attempts() {
+    let t = Stack::with(&FAST_FAILURE, no_breaker);
+    let seen = load(&t.service, 60 * SECOND).await;
+    let calls = seen.all().len();
+    let per_call = t.world.received().len() as f64 / calls as f64;
+    figure!(
+        "F6",
+        "{per_call:.4} attempts per call (bar 1.2 + 1/200 = 1.205)"
+    );
+    assert!(per_call <= 1.2 + 1.0 / 200.0 + 1e-9, "{per_call}");
+    assert!(
+        per_call > 1.19,
+        "the budget is there to be used: {per_call}"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn f7_a_thousand_callers_at_half_open_send_one_probe() {
+    let t = Stack::new(&FAST_FAILURE);
+    load(&t.service, SECOND).await;
+    assert_eq!(t.layers.breaker.status().state, State::Open);
+    t.world.set_all(&GOOD);
+    sleep(5 * SECOND).await;
+    t.world.reset();
+    let callers: JoinSet<_> = (0..1000).map(|_| call(t.service.clone())).collect();
+    let ended = callers.join_all().await;
+    let through = ended.iter().filter(|ended| ended.ok()).count();
+    figure!(
+        "F7",
+        "of 1000 callers at half-open {through} passed, 1 probe is configured"
+    );
+    assert_eq!((through, t.world.received().len()), (1, 1));
+    assert_eq!(t.layers.breaker.status().state, State::Closed);
+}
+
+#[tokio::test(start_paused = true)]
+async fn f7_a_hung_probe_reopens_and_a_cancelled_one_gives_its_permit_back() {
+    let t = Stack::new(&FAST_FAILURE);
+    load(&t.service, SECOND).await;
+    t.world.set_all(&HANGING);
+    sleep(5 * SECOND).await;
+    // The caller leaves: nothing is known, the next one may probe.
+    assert!(timeout(10 * MS, call(t.service.clone())).await.is_err());
+    assert_eq!(t.layers.breaker.status().state, State::HalfOpen);
+    let probe = call(t.service.clone()).await;
+    assert_eq!(
+        probe.took.as_millis() / 100,
+        5,
+        "the attempt timeout, and a retry that is rejected"
+    );
+    assert_eq!(t.layers.breaker.status().state, State::Open);
+}
+
+#[tokio::test(start_paused = true)]
+async fn f8_a_long_healthy_past_does_not_keep_the_breaker_closed() {
+    let t = Stack::new(&GOOD);
+    load_at(&t.service, MS, 30 * SECOND).await;
+    t.world.set_all(&FAST_FAILURE);
+    t.world.reset();
+    load(&t.service, 2 * SECOND).await;
+    let attempts = t.world.received().len();
+    figure!(
+        "F8",
+        "after 30,000 successes the breaker opens at failure {attempts}"
+    );
+    // Those in flight at that moment are let through too.
+    assert!(attempts <= 25, "{attempts}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn f9_one_call_a_minute_after_an_outage_closes_the_breaker() {
+    let t = Stack::new(&FAST_FAILURE);
+    load(&t.service, SECOND).await;
+    assert_eq!(t.layers.breaker.status().state, State::Open);
+    t.world.set_all(&GOOD);
+    let mut calls = 0;
+    while t.layers.breaker.status().state != State::Closed {
+        sleep(60 * SECOND).await;
+        assert!(call(t.service.clone()).await.ok());
+        calls += 1;
+    }
+    figure!("F9", "one call a minute: closed after {calls}");
+    assert_eq!(calls, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn f10_an_upstream_that_stalls_is_given_up_at_the_deadline_and_counts_as_failing() {
+    for stall in [Stall::AtOnce, Stall::AfterHeaders] {
+        let t = Stack::new(&Behaviour { stall, ..GOOD });
+        let ended = call(t.service.clone()).await;
+        figure!(
+            "F10",
+            "{stall:?}: {:?} after {:?}",
+            ended.code(),
+            ended.took
+        );
+        assert_eq!(ended.code(), Code::DeadlineExceeded);
+        assert!(
+            ended.took >= 1950 * MS && ended.took <= 2050 * MS,
+            "{:?}",
+            ended.took
+        );
+        assert_eq!(
+            (t.balance.in_flight(), t.layers.bulkhead.in_flight()),
+            (0, 0)
+        );
+        let callers: JoinSet<_> = (0..20).map(|_| call(t.service.clone())).collect();
+        callers.join_all().await;
+        assert_eq!(t.layers.breaker.status().state, State::Open, "{stall:?}");
+        assert_eq!(
+            (t.balance.in_flight(), t.layers.bulkhead.in_flight()),
+            (0, 0)
+        );
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn f10_whatever_the_attempts_the_call_ends_exactly_at_its_deadline() {
+    for (timeout, attempt_timeout) in [(1000, 900), (2000, 500), (700, 10)] {
+        for method in [IDEMPOTENT, ONCE] {
+            let t = Stack::with(&HANGING, |layers| {
+                layers.timeout = timeout * MS;
+                layers.attempt_timeout = attempt_timeout * MS;
+            });
+            let ended = call_with(t.service.clone(), method).await;
+            assert_eq!(
+                (ended.code(), ended.took),
+                (Code::DeadlineExceeded, timeout * MS)
+            );
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn f11_every_attempt_announces_no_more_than_what_is_left() {
+    let slow_failure = Behaviour {
+        latency: 350 * MS,
+        ..FAST_FAILURE
+    };
+    let t = Stack::with(&slow_failure, |layers| layers.timeout = SECOND);
+    let start = Instant::now();
+    call(t.service.clone()).await;
+    let received = t.world.received();
+    assert!(received.len() >= 2);
+    for attempt in &received {
+        let announced = attempt.headers["grpc-timeout"].to_str().unwrap();
+        let announced: u32 = announced.strip_suffix('u').unwrap().parse().unwrap();
+        let left = SECOND - (attempt.at - start);
+        figure!("F11", "announced {announced} us of {left:?} left");
+        assert!(Duration::from_micros(announced.into()) <= left);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn f11_with_under_five_milliseconds_left_nothing_is_sent() {
+    let t = Stack::new(&GOOD);
+    for (left, sends) in [(4, false), (5, true), (0, false)] {
+        t.world.reset();
+        let mut request = Request::new(Body::empty());
+        request.extensions_mut().insert(IDEMPOTENT);
+        request
+            .extensions_mut()
+            .insert(Deadline::at(Instant::now() + left * MS));
+        let ended = send(t.service.clone(), request).await;
+        assert_eq!(ended.code(), Code::DeadlineExceeded);
+        assert_eq!(
+            t.world.received().len(),
+            usize::from(sends),
+            "{left} ms left"
+        );
+        if !sends {
+            assert!(ended.is::<Elapsed>());
+            assert_eq!(ended.took, Duration::ZERO);
+        }
+    }
+    assert_eq!(t.layers.breaker.status().state, State::Closed);
+}
+
+#[tokio::test(start_paused = true)]
+async fn f11_a_retry_that_would_start_too_late_is_not_sent() {
+    let late = Behaviour {
+        latency: 196 * MS,
+        ..FAST_FAILURE
+    };
+    let t = Stack::with(&late, |layers| layers.timeout = 200 * MS);
+    let ended = call(t.service.clone()).await;
+    assert_eq!(
+        ended.code(),
+        Code::Unavailable,
+        "the true reason, not a deadline"
+    );
+    assert_eq!(t.world.received().len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn f12_callers_that_leave_count_for_nothing_and_hold_nothing() {
+    let t = Stack::new(&GOOD);
+    for _ in 0..1000 {
+        assert!(timeout(5 * MS, call(t.service.clone())).await.is_err());
+    }
+    figure!(
+        "F12",
+        "1000 callers left: {:?}",
+        t.layers.breaker.status().state
+    );
+    assert_eq!(t.layers.breaker.status().state, State::Closed);
+    assert!(t.balance.ejected().is_empty());
+    assert_eq!(
+        (t.balance.in_flight(), t.layers.bulkhead.in_flight()),
+        (0, 0)
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn f13_the_callers_own_faults_are_neither_retried_nor_held_against_the_upstream() {
+    let t = Stack::new(&failing(Code::NotFound));
+    let seen = load(&t.service, 10 * SECOND).await;
+    assert!(
+        seen.all()
+            .iter()
+            .all(|ended| ended.code() == Code::NotFound)
+    );
+    let retries = t.world.received().len() - seen.all().len();
+    figure!(
+        "F13",
+        "{retries} retries, breaker {:?}",
+        t.layers.breaker.status().state
+    );
+    assert_eq!(retries, 0);
+    assert_eq!(t.layers.breaker.status().state, State::Closed);
+}
+
+#[tokio::test(start_paused = true)]
+async fn f14_a_server_that_pushes_back_is_obeyed() {
+    let pushing = |pushback| Behaviour {
+        pushback: Some(pushback),
+        ..FAST_FAILURE
+    };
+    for never in ["-1", "soon"] {
+        let t = Stack::new(&pushing(never));
+        call(t.service.clone()).await;
+        assert_eq!(t.world.received().len(), 1, "{never}");
+    }
+    let t = Stack::with(&pushing("300"), |layers| layers.timeout = 500 * MS);
+    call(t.service.clone()).await;
+    let received = t.world.received();
+    let pause = received[1].at - received[0].at;
+    figure!(
+        "F14",
+        "-1 or garbage: 0 retries; 300 ms: one retry after {pause:?}"
+    );
+    assert_eq!(received.len(), 2, "a third would not fit into the deadline");
+    assert!(pause >= 300 * MS);
+}
+
+#[tokio::test(start_paused = true)]
+async fn f25_every_decision_follows_the_monotonic_clock_however_the_wall_clock_stands_to_it() {
+    // The paused clock runs ahead of the wall clock by an hour: what the wall clock set back by
+    // an hour looks like. A decision that asked the wall clock would see no time pass at all.
+    let t = Stack::new(&FAST_FAILURE);
+    load(&t.service, SECOND).await;
+    assert_eq!(t.layers.breaker.status().state, State::Open);
+    t.world.set_all(&GOOD);
+    advance(3600 * SECOND).await;
+    assert!(
+        call(t.service.clone()).await.ok(),
+        "the breaker probes, the instances are back"
+    );
+    assert_eq!(t.layers.breaker.status().state, State::Closed);
+    assert!(
+        t.layers.retry.budget_left() >= 10.0,
+        "the budget forgot the hour"
+    );
+    t.world.set_all(&HANGING);
+    let ended = call(t.service.clone()).await;
+    assert!(ended.took <= 2 * SECOND && ended.code() == Code::DeadlineExceeded);
+    figure!(
+        "F25",
+        "an hour between the clocks: breaker, budget and deadline follow the monotonic one"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn f30_three_times_too_much_leaves_nine_tenths_of_the_goodput() {
+    // Four instances with five workers of 10 ms each: 2000 calls a second.
+    let worker = || Behaviour {
+        workers: Some(Arc::new(Semaphore::new(5))),
+        ..GOOD
+    };
+    let t = Stack::with(&GOOD, |layers| layers.bulkhead = Bulkhead::new(60));
+    (0..4).for_each(|port| t.world.set(port, worker()));
+    let capacity = 2000.0;
+    let normal = load_at(&t.service, Duration::from_micros(700), 10 * SECOND).await;
+    assert_eq!(normal.errors(), 0);
+
+    let over = load_at(&t.service, Duration::from_micros(167), 20 * SECOND).await;
+    let goodput = over.count(|ended| ended.ok()) as f64 / 20.0;
+    let rejected = over.count(|ended| ended.is::<Overloaded>());
+    let slowest = over
+        .all()
+        .iter()
+        .filter(|e| e.is::<Overloaded>())
+        .map(|e| e.took)
+        .max();
+    figure!(
+        "F30",
+        "goodput {:.0} % of capacity at three times the load; {rejected} rejected within {:?}",
+        100.0 * goodput / capacity,
+        slowest.unwrap_or_default()
+    );
+    assert!(goodput >= 0.9 * capacity, "{goodput}");
+    assert!(slowest.unwrap() <= 10 * MS);
+    assert_eq!(
+        over.count(|ended| !ended.ok()),
+        rejected,
+        "nothing else went wrong"
+    );
+
+    let after = load_at(&t.service, Duration::from_micros(700), 10 * SECOND).await;
+    assert_eq!(after.errors(), 0);
+    assert!(
+        after.p99() <= 2 * normal.p99(),
+        "{:?} against {:?}",
+        after.p99(),
+        normal.p99()
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_dead_upstream_does_not_slow_the_one_beside_it() {
+    let (healthy, dead) = (Stack::new(&GOOD), Stack::new(&HANGING));
+    let alone = load(&healthy.service, 20 * SECOND).await;
+    let beside = {
+        let service = dead.service.clone();
+        tokio::spawn(async move { load(&service, 20 * SECOND).await })
+    };
+    let together = load(&healthy.service, 20 * SECOND).await;
+    assert_eq!(beside.await.unwrap().count(|ended| ended.ok()), 0);
+    assert_eq!(together.p99(), alone.p99());
+    assert_eq!(together.errors(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_that_may_do_harm_twice_is_sent_once_unless_it_was_never_sent() {
+    let t = Stack::new(&FAST_FAILURE);
+    call_with(t.service.clone(), ONCE).await;
+    assert_eq!(t.world.received().len(), 1);
+    call_with(t.service.clone(), IDEMPOTENT).await;
+    assert_eq!(t.world.received().len(), 1 + 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_open_breaker_ends_a_call_without_further_attempts() {
+    let t = Stack::with(&GOOD, |layers| {
+        layers.breaker = breaker(BreakerConfig {
+            mode: Mode::Open,
+            ..BreakerConfig::default()
+        });
+    });
+    let ended = call(t.service.clone()).await;
+    assert!(ended.is::<CircuitOpen>());
+    assert_eq!((ended.took, t.world.received().len()), (Duration::ZERO, 0));
+    assert!(t.layers.retry.budget_left() >= 10.0, "it cost no retry");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_above_the_cap_is_shed_at_once_and_places_come_back() {
+    let t = Stack::with(&GOOD, |layers| layers.bulkhead = Bulkhead::new(10));
+    let callers: JoinSet<_> = (0..25).map(|_| call(t.service.clone())).collect();
+    let ended = callers.join_all().await;
+    assert_eq!(ended.iter().filter(|ended| ended.ok()).count(), 10);
+    assert!(
+        ended
+            .iter()
+            .filter(|e| e.is::<Overloaded>())
+            .all(|e| e.took < MS)
+    );
+    assert_eq!(
+        (t.layers.bulkhead.shed(), t.layers.bulkhead.in_flight()),
+        (15, 0)
+    );
+    assert_eq!(t.layers.breaker.status().state, State::Closed);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_attempt_that_hangs_is_given_up_and_another_instance_answers() {
+    let t = Stack::new(&GOOD);
+    t.world.set(0, HANGING);
+    let seen = load(&t.service, 10 * SECOND).await;
+    assert_eq!(seen.errors(), 0);
+    let alone = Stack::with(&HANGING, |layers| {
+        layers.retry = RetryLayer::new(&retry::Config {
+            max_attempts: 1,
+            ..Default::default()
+        });
+    });
+    let ended = call(alone.service.clone()).await;
+    assert!(ended.is::<AttemptElapsed>());
+    assert_eq!(
+        ended.took,
+        2 * SECOND,
+        "no other attempt follows, so it has all the time there is"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_is_timed_to_its_first_message_only() {
+    let t = Stack::new(&Behaviour {
+        latency: 100 * MS,
+        ..GOOD
+    });
+    let streaming = Method {
+        idempotent: true,
+        streaming: true,
+    };
+    assert!(call_with(t.service.clone(), streaming).await.ok());
+    t.world.set_all(&Behaviour {
+        stall: Stall::AfterHeaders,
+        ..GOOD
+    });
+    let ended = call_with(t.service.clone(), streaming).await;
+    assert_eq!(ended.code(), Code::DeadlineExceeded);
+}
+
+mod budget_properties {
+    use proptest::prelude::*;
+
+    use super::super::budget::Budget;
+    use super::*;
+
+    proptest! {
+        /// Whatever the rhythm: over any ten seconds, retries stay within ratio × calls + 1/s.
+        #[test]
+        fn retries_stay_within_the_budget_of_any_ten_seconds(
+            gaps_ms in proptest::collection::vec(0_u64..400, 1..600), ratio in 0.0..1.0_f64
+        ) {
+            let start = Instant::now();
+            let mut now = start;
+            let mut budget = Budget::new(ratio, 1.0, start);
+            let (mut calls, mut retries) = (Vec::new(), Vec::new());
+            for gap in gaps_ms {
+                now += gap as u32 * MS;
+                budget.deposit(now);
+                calls.push(now);
+                while budget.withdraw(now) {
+                    retries.push(now);
+                    let recent = |list: &[Instant], window: Duration| {
+                        list.iter().filter(|at| now - **at < window).count() as f64
+                    };
+                    // Whole buckets are forgotten: ten seconds of retries, eleven of calls.
+                    let allowed = ratio * recent(&calls, 11 * SECOND) + 10.0;
+                    prop_assert!(recent(&retries, 10 * SECOND) <= allowed + 1e-9);
+                }
+            }
+        }
+    }
+}
