@@ -16,7 +16,7 @@ schema:
 
 # The figures of every fault test, one line each.
 faults:
-    cargo test --workspace --quiet -- --nocapture 2>/dev/null | grep -E '^F[0-9]+ ' | sort -V
+    cargo test --workspace -- --nocapture ::f 2>/dev/null | grep -E '^F[0-9]+ ' | sort -Vu
 
 # What a pick, a new list and the whole stack cost, and what a dead upstream costs its neighbour.
 bench:
