@@ -1,6 +1,6 @@
 //! What the operator wrote, checked, as one value per room.
 //!
-//! [`load`] merges the sources (later wins: defaults, file, environment, flags), reports every
+//! [`load()`] merges the sources (later wins: defaults, file, environment, flags), reports every
 //! problem at once, and hands out a [`Config`] whose values need no further checking.
 
 mod load;
@@ -41,7 +41,7 @@ impl Config {
     /// The effective configuration as TOML, secrets redacted.
     ///
     /// # Errors
-    /// Never for a configuration that came out of [`load`]; the TOML writer's type asks for it.
+    /// Never for a configuration that came out of [`load()`]; the TOML writer's type asks for it.
     pub fn to_toml(&self) -> Result<String, toml::ser::Error> {
         toml::to_string_pretty(self)
     }

@@ -1,7 +1,7 @@
 //! The circuit breaker of a service: a struggling upstream is left alone until it is well.
 //!
 //! It stands inside the retries, so that each attempt counts, and around the attempt timeout, so
-//! that a hang is a verdict and not a caller that left. [`state`] decides, [`core`] shares the
+//! that a hang is a verdict and not a caller that left. [`state`] decides, [`self::core`] shares the
 //! decision among concurrent calls, this file is the tower layer, the log line and the metrics.
 
 mod config;
