@@ -10,7 +10,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use futures_util::{future::BoxFuture, stream};
+use futures_util::{StreamExt, future::BoxFuture, stream};
 use http::{HeaderMap, Request, Response, uri::Authority};
 use http_body::Frame;
 use http_body_util::{BodyExt, StreamBody};
@@ -61,6 +61,10 @@ pub(crate) enum Stall {
     AtOnce,
     /// Headers come, and then nothing.
     AfterHeaders,
+    /// Headers and a message come, and then nothing.
+    AfterMessage,
+    /// Headers and a message come, and then an error.
+    ErrorAfterMessage,
 }
 
 pub(crate) const GOOD: Behaviour = Behaviour {
@@ -208,6 +212,23 @@ async fn answer(behaviour: Behaviour) -> Result<Response<Body>, Infallible> {
             let body = StreamBody::new(stream::pending::<Result<Frame<Bytes>, Status>>());
             return Ok(Response::new(Body::new(body)));
         }
+        Stall::AfterMessage => {
+            let message =
+                stream::iter([Ok::<_, Status>(Frame::data(Bytes::from_static(b"hello")))]);
+            let body = StreamBody::new(message.chain(stream::pending()));
+            return Ok(Response::new(Body::new(body)));
+        }
+        Stall::ErrorAfterMessage => {
+            let mut trailers = HeaderMap::new();
+            trailers.insert("grpc-status", "13".parse().unwrap());
+            let frames: [Result<_, Status>; 2] = [
+                Ok(Frame::data(Bytes::from_static(b"hello"))),
+                Ok(Frame::trailers(trailers)),
+            ];
+            return Ok(Response::new(Body::new(StreamBody::new(stream::iter(
+                frames,
+            )))));
+        }
     }
     let _worker = match &behaviour.workers {
         Some(workers) => Some(workers.acquire().await.unwrap()),
@@ -284,7 +305,7 @@ impl Stack {
 }
 
 pub(crate) fn breaker(config: resilience::breaker::Config) -> Breaker {
-    Breaker::new("service", &config, 500 * MS)
+    Breaker::new("service", &config, 2 * SECOND)
 }
 
 pub(crate) const IDEMPOTENT: Method = Method {

@@ -96,11 +96,20 @@ pub async fn run(
             // A sender that is gone means the same as a message.
             let _ = drained.await;
         });
-    let server = tokio::spawn(server);
+    let mut server = tokio::spawn(server);
     info!(address = %bound, "serving");
     let registrar = registration.map(Registrar::start);
 
-    stop.await;
+    tokio::select! {
+        () = stop => {}
+        ended = &mut server => {
+            // Nothing stopped it: whatever it was, it is over.
+            if let Some(registrar) = registrar {
+                registrar.deregister().await;
+            }
+            return ended.context("the server panicked")?.context("the listener failed");
+        }
+    }
     info!("stopping: not serving, finishing open calls");
     health
         .set_not_serving::<GreeterServer<GreeterService>>()

@@ -36,7 +36,7 @@ pub struct Options {
     #[arg(long, value_name = "TIME", default_value = "1s", value_parser = humantime::parse_duration)]
     pub check_interval: Duration,
     /// How often to look whether the agent still knows this instance.
-    #[arg(long, value_name = "TIME", default_value = "5s", value_parser = humantime::parse_duration)]
+    #[arg(long, value_name = "TIME", default_value = "5s", value_parser = heartbeat)]
     pub heartbeat: Duration,
     /// How long Consul keeps an unhealthy instance; Consul itself allows no less than a minute.
     #[arg(long, value_name = "TIME", default_value = "1m", value_parser = humantime::parse_duration)]
@@ -68,6 +68,14 @@ fn http_url(text: &str) -> Result<String, String> {
     match plain && uri.path().trim_end_matches('/').is_empty() {
         true => Ok(text.trim_end_matches('/').to_owned()),
         false => Err(wrong()),
+    }
+}
+
+fn heartbeat(text: &str) -> Result<Duration, String> {
+    match humantime::parse_duration(text) {
+        Ok(time) if time >= Duration::from_millis(100) => Ok(time),
+        Ok(_) => Err("use 100ms or more".to_owned()),
+        Err(error) => Err(error.to_string()),
     }
 }
 

@@ -62,7 +62,7 @@ async fn without_a_consul_at_start_it_lives_says_so_and_recovers_by_itself() {
 
 #[tokio::test]
 async fn f17_a_list_that_is_suddenly_empty_is_held_for_a_bounded_time_without_errors() {
-    let system = System::with(2, |bff| bff.set("consul.empty_hold", "1s")).await;
+    let system = System::with(2, |bff| bff.set("consul.empty_hold", "5s")).await;
     let ids: Vec<_> = system
         .greeters
         .iter()

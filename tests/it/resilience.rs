@@ -140,15 +140,22 @@ async fn f10_a_stopped_process_costs_its_deadline_and_nothing_stays_in_flight() 
     let (_consul, greeters, bff) = processes(1).await;
     assert!(bff.greets().await);
     greeters[0].signal(Signal::SIGSTOP).unwrap();
-    let start = Instant::now();
-    let answer = bff.query("{ hello { message } }").await;
-    let took = start.elapsed();
+    // The fastest of three, so that a busy machine is not held against it.
+    let (mut took, mut answer) = (Duration::MAX, json!(null));
+    for _ in 0..3 {
+        let start = Instant::now();
+        answer = bff.query("{ hello { message } }").await;
+        took = took.min(start.elapsed());
+    }
     greeters[0].signal(Signal::SIGCONT).unwrap();
     println!("F10  SIGSTOP: DEADLINE_EXCEEDED after {took:?}, the deadline is 2s");
     let extensions = &answer["errors"][0]["extensions"];
     assert_eq!(extensions["code"], "UPSTREAM_TIMEOUT", "{answer}");
     assert_eq!(extensions["grpcStatus"], "DEADLINE_EXCEEDED", "{answer}");
-    assert!(took >= Duration::from_millis(1950), "{took:?}");
+    assert!(
+        took.abs_diff(Duration::from_secs(2)) <= Duration::from_millis(50),
+        "{took:?}"
+    );
     let (_, metrics) = bff.get("/metrics").await;
     assert!(
         metrics.contains("bff_balance_in_flight{upstream=\"greeter\"} 0"),
@@ -172,8 +179,9 @@ async fn f12_a_client_that_leaves_cancels_its_calls_and_counts_for_nothing() {
     for n in 1..=5 {
         let query = system.bff.query("{ hello { message } }");
         let called = async {
+            let mut pace = interval(Duration::from_millis(5));
             while greeter.call_count() < n {
-                tokio::task::yield_now().await;
+                pace.tick().await;
             }
         };
         tokio::select! {

@@ -49,7 +49,7 @@ impl GreeterStack {
             attempt_timeout,
             bulkhead: Bulkhead::new(1000),
             retry: RetryLayer::new(&resilience::retry::Config::default()),
-            breaker: Breaker::new("greeter", &breaker, attempt_timeout),
+            breaker: Breaker::new("greeter", &breaker, Duration::from_secs(2)),
         };
         let client = GreeterClient::new(resilience::stack(balance, &layers));
         Self { client, layers }

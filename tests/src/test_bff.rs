@@ -1,21 +1,37 @@
 //! A BFF in this process, as the program runs it.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use bff::config::{Config, Sources};
 use serde_json::{Value, json};
-use tokio::{net::TcpListener, sync::oneshot, task::JoinHandle, time::Instant};
+use tokio::{
+    net::TcpListener,
+    sync::oneshot,
+    task::JoinHandle,
+    time::{Instant, interval},
+};
 
 /// Builds a [`TestBff`].
 #[derive(Debug, Default)]
 pub struct TestBffBuilder {
     flags: Vec<(String, String)>,
+    file: Option<PathBuf>,
 }
 
 impl TestBffBuilder {
     /// Sets a configuration key, such as `upstreams.greeter.timeout`.
     pub fn set(mut self, key: &str, value: impl ToString) -> Self {
         self.flags.push((key.to_owned(), value.to_string()));
+        self
+    }
+
+    /// Reads a configuration file, for keys that a flag cannot name.
+    pub fn file(mut self, file: &Path) -> Self {
+        self.file = Some(file.to_owned());
         self
     }
 
@@ -51,6 +67,7 @@ impl TestBffBuilder {
     fn config(self) -> Config {
         let sources = Sources {
             flags: self.flags,
+            file: self.file,
             ..Sources::default()
         };
         bff::config::load(&sources).expect("a good configuration")
@@ -136,6 +153,7 @@ impl TestBff {
     /// When it does not within half a minute.
     pub async fn wait_page(&self, path: &str, condition: impl Fn(u16, &str) -> bool) {
         let deadline = Instant::now() + Duration::from_secs(30);
+        let mut pace = interval(Duration::from_millis(10));
         loop {
             let (status, text) = self.get(path).await;
             if condition(status, &text) {
@@ -145,7 +163,7 @@ impl TestBff {
                 Instant::now() < deadline,
                 "{path} stayed at {status}: {text}"
             );
-            tokio::task::yield_now().await;
+            pace.tick().await;
         }
     }
 

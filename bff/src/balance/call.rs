@@ -7,14 +7,17 @@ use tokio::time::Instant;
 use super::{Shared, endpoint::Endpoint, gate::Moved};
 use crate::resilience::{classify::Effect, observe::Observer};
 
-/// A call on one instance: in flight until dropped.
+/// A call on one instance: in flight until dropped, a stream until its first message.
 pub(super) struct Call<S> {
     shared: Arc<Shared<S>>,
     endpoint: Arc<Endpoint<S>>,
     probe: bool,
     started: Instant,
-    /// A message arrived: that was the latency, and a success until the end says otherwise.
-    message: bool,
+    streaming: bool,
+    /// When the first message arrived: that is the latency.
+    message: Option<Instant>,
+    /// The verdict of a stream, which does not wait for its end.
+    settled: bool,
 }
 
 impl<S> Call<S> {
@@ -22,6 +25,7 @@ impl<S> Call<S> {
         shared: Arc<Shared<S>>,
         endpoint: Arc<Endpoint<S>>,
         probe: bool,
+        streaming: bool,
         now: Instant,
     ) -> Self {
         endpoint.begin();
@@ -30,12 +34,15 @@ impl<S> Call<S> {
             endpoint,
             probe,
             started: now,
-            message: false,
+            streaming,
+            message: None,
+            settled: false,
         }
     }
 
     fn succeeded(&mut self, now: Instant) {
-        self.endpoint.estimate().success(now - self.started, now);
+        let latency = self.message.unwrap_or(now) - self.started;
+        self.endpoint.estimate().success(latency, now);
         let moved = self.endpoint.gate().success(self.probe, now);
         if moved == Moved::Returned {
             self.probe = false;
@@ -62,15 +69,23 @@ impl<S> Call<S> {
 
 impl<S: Send + Sync + 'static> Observer for Call<S> {
     fn message(&mut self, now: Instant) {
-        self.message = true;
-        self.succeeded(now);
+        self.message = Some(now);
+        // What follows a unary call's message may still be an error, or nothing at all. A stream
+        // may last for hours: its first message is the verdict, and an idle stream is no load.
+        if self.streaming {
+            self.settled = true;
+            self.succeeded(now);
+            self.endpoint.end();
+        }
     }
 
     fn end(&mut self, effect: Effect, now: Instant) {
         match effect {
-            Effect::Success if self.message => {}
+            Effect::Success if self.settled => {}
             Effect::Success => self.succeeded(now),
             Effect::Failure => self.failed(now),
+            // A probe has to be answered.
+            Effect::Overload if self.probe => self.failed(now),
             Effect::Overload => {
                 // Less of the traffic, but no step towards an ejection.
                 self.endpoint.estimate().failure(now);
@@ -83,6 +98,8 @@ impl<S: Send + Sync + 'static> Observer for Call<S> {
 
 impl<S> Drop for Call<S> {
     fn drop(&mut self) {
-        self.endpoint.end();
+        if !self.settled {
+            self.endpoint.end();
+        }
     }
 }

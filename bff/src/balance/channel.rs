@@ -32,7 +32,6 @@ impl Connect for Http2 {
             .tcp_nodelay(true)
             .http2_keep_alive_interval(self.keepalive)
             .keep_alive_timeout(self.keepalive / 2)
-            .keep_alive_while_idle(true)
             .connect_lazy()
     }
 }

@@ -8,6 +8,9 @@ use tokio::time::Instant;
 
 use super::EjectionConfig;
 
+/// The pause after a probe that said nothing.
+const PROBE_PAUSE: Duration = Duration::from_secs(1);
+
 /// The state of one instance.
 #[derive(Debug)]
 pub(super) struct Gate {
@@ -103,18 +106,24 @@ impl Gate {
         }
     }
 
-    /// The probe ended without saying anything about the instance: the next call may be it.
+    /// The probe ended without saying anything about the instance. Another may follow, but not at
+    /// once: an instance that keeps saying nothing would be the probe's target of every call.
     pub(super) fn probe_given_back(&mut self, now: Instant) {
         if self.state == State::Probing {
-            self.state = State::Ejected { until: now };
+            self.state = State::Ejected {
+                until: now + PROBE_PAUSE,
+            };
         }
     }
 
     fn eject(&mut self, config: &EjectionConfig, now: Instant, rng: &mut impl Rng) -> Duration {
-        // One that behaved for longer than it was last ejected starts over.
-        if self
-            .last
-            .is_some_and(|(duration, ended)| now > ended + duration * 2)
+        // One that took calls for longer than twice its last ejection starts over. One that was
+        // merely not asked does not.
+        let in_rotation = matches!(self.state, State::InRotation { .. });
+        if in_rotation
+            && self
+                .last
+                .is_some_and(|(length, end)| now > end + length * 2)
         {
             self.ejections = 0;
         }
@@ -219,7 +228,27 @@ mod tests {
         t.now += ejected;
         assert!(t.gate.try_probe(t.now));
         t.gate.probe_given_back(t.now);
-        assert!(t.gate.try_probe(t.now));
+        assert!(!t.gate.try_probe(t.now), "not at once");
+        assert!(t.gate.try_probe(t.now + PROBE_PAUSE));
+    }
+
+    #[test]
+    fn an_instance_that_is_rarely_asked_and_still_down_is_ejected_for_longer_and_longer() {
+        let mut t = Setup::new();
+        t.eject();
+        let mut durations = Vec::new();
+        for _ in 0..4 {
+            t.now += Duration::from_secs(600);
+            assert!(t.gate.try_probe(t.now));
+            let Moved::Ejected(duration) = t.fail(true) else {
+                panic!("not ejected again")
+            };
+            durations.push(duration);
+        }
+        assert!(
+            durations.windows(2).all(|pair| pair[1] > pair[0]),
+            "{durations:?}"
+        );
     }
 
     #[test]

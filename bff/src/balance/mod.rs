@@ -20,7 +20,10 @@ mod view;
 
 use std::{
     fmt,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
     task::{Context, Poll},
 };
 
@@ -42,7 +45,7 @@ use self::{
 };
 use crate::{
     discovery::{Members, Watch},
-    resilience::observe::Observed,
+    resilience::{observe::Observed, streams},
 };
 
 /// Makes the channel to an instance; called once per endpoint, without I/O.
@@ -99,6 +102,8 @@ pub struct Options {
 struct Shared<S> {
     options: Options,
     view: ArcSwap<View<S>>,
+    /// Whether there ever was an instance.
+    seen: AtomicBool,
     /// Held while a view is replaced, so that no replacement gets lost.
     replacing: Mutex<()>,
 }
@@ -135,6 +140,7 @@ impl<C: Connect> Balance<C> {
         let shared = Shared {
             options,
             view: ArcSwap::from_pointee(View::unknown()),
+            seen: AtomicBool::new(false),
             replacing: Mutex::new(()),
         };
         Self {
@@ -161,9 +167,17 @@ impl<C: Connect> Balance<C> {
 
     /// Uses `members` from now on. Instances that stay keep their connection.
     pub fn apply(&self, members: &Members) {
+        if !members.list().is_empty() {
+            self.shared.seen.store(true, Ordering::Relaxed);
+        }
         let now = Instant::now();
         self.shared
             .replace(|view, config| view.of(members, config, now));
+    }
+
+    /// Whether there ever was an instance to call.
+    pub fn has_seen_instances(&self) -> bool {
+        self.shared.seen.load(Ordering::Relaxed)
     }
 
     /// How many calls are in flight, on all listed instances together.
@@ -290,7 +304,8 @@ impl<C: Connect> Service<Request<Body>> for Balance<C> {
         let channel = endpoint
             .channel(|address| self.connect.connect(address))
             .clone();
-        let call = Call::begin(Arc::clone(&self.shared), endpoint, probe, now);
+        let streaming = streams(&request);
+        let call = Call::begin(Arc::clone(&self.shared), endpoint, probe, streaming, now);
         let call = Observed::new(call, &request);
         Box::pin(async move {
             match channel.oneshot(request).await {

@@ -6,8 +6,12 @@ use tokio::{task::JoinSet, time::sleep};
 use tonic::Code;
 
 use super::*;
-use crate::simulation::{
-    FAST_FAILURE, GOOD, MS, SECOND, SLOW, World, call, figure, load, members, weighted,
+use crate::{
+    resilience::deadline::DeadlineLayer,
+    simulation::{
+        Behaviour, FAST_FAILURE, GOOD, MS, SECOND, SLOW, Stall, World, call, failing, figure, load,
+        members, weighted,
+    },
 };
 
 fn four(world: &World) -> Balance<World> {
@@ -164,8 +168,57 @@ async fn a_caller_that_leaves_during_a_probe_gives_the_probe_back_and_counts_for
     assert_eq!(world.calls(0), 1, "the abandoned call was the probe");
     assert_eq!(balance.in_flight(), 0);
     assert!(call(balance.clone()).await.ok());
-    assert_eq!(world.calls(0), 2, "the next call is the probe");
+    assert_eq!(world.calls(0), 1, "the next probe is not due yet");
+    sleep(SECOND).await;
+    assert!(call(balance.clone()).await.ok());
+    assert_eq!(world.calls(0), 2, "the next probe");
     assert!(balance.ejected().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_ejected_instance_that_says_nothing_of_use_gets_no_more_than_a_probe_a_second() {
+    for code in [Code::Unimplemented, Code::NotFound, Code::ResourceExhausted] {
+        let world = World::new(&[FAST_FAILURE, GOOD, GOOD, GOOD]);
+        let balance = world.balance(Strategy::Random, &members(0..4));
+        while balance.ejected().is_empty() {
+            call(balance.clone()).await;
+        }
+        world.set(0, failing(code));
+        sleep(6 * SECOND).await;
+        world.reset();
+        load(&balance, 30 * SECOND).await;
+        assert!(
+            world.calls(0) <= 31,
+            "{} calls with {code:?}",
+            world.calls(0)
+        );
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_unary_answer_that_stalls_after_its_message_or_ends_in_an_error_counts_as_a_failure() {
+    for stall in [Stall::AfterMessage, Stall::ErrorAfterMessage] {
+        let bad = Behaviour { stall, ..GOOD };
+        let world = World::new(&[bad, GOOD]);
+        let balance = world.balance(Strategy::Random, &members(0..2));
+        let layers = DeadlineLayer {
+            timeout: 100 * MS,
+            attempt_timeout: 100 * MS,
+        };
+        let service = tower::ServiceBuilder::new()
+            .layer(layers)
+            .service(balance.clone());
+        for _ in 0..200 {
+            call(
+                service
+                    .clone()
+                    .map_response(|r: Response<_>| r.map(Body::new)),
+            )
+            .await;
+        }
+        assert_eq!(balance.ejected(), ["host:0"], "{stall:?}");
+        assert_eq!(balance.in_flight(), 0);
+    }
 }
 
 #[tokio::test(start_paused = true)]

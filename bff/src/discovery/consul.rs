@@ -19,6 +19,7 @@ use reqwest_consul as reqwest;
 use rustify::clients::reqwest::Client as HttpClient;
 use rustify_derive::Endpoint;
 use serde::{Deserialize, Serialize};
+use tracing::warn;
 
 use super::{Answer, Catalog, CatalogError, Config, Instance, registration::Registration};
 use crate::config::types::{BaseUrl, ServiceName};
@@ -193,6 +194,7 @@ impl Catalog for Consul {
 fn instances(entries: Vec<ServiceEntry>) -> Result<Vec<Instance>, ConsulError> {
     let mut seen = HashSet::with_capacity(entries.len());
     let mut list = Vec::with_capacity(entries.len());
+    let mut bad = None;
     for entry in entries {
         // An empty service address means the node's.
         let host = match entry.service.address.as_str() {
@@ -203,11 +205,15 @@ fn instances(entries: Vec<ServiceEntry>) -> Result<Vec<Instance>, ConsulError> {
             true => format!("[{host}]:{}", entry.service.port),
             false => format!("{host}:{}", entry.service.port),
         };
-        let address: http::uri::Authority = text.parse().map_err(|_| {
-            ConsulError::Failed(format!(
-                "Consul lists an instance at `{text}`, which is no address"
-            ))
-        })?;
+        // One bad registration must not hide the others, or keep their changes from being seen.
+        let Some(address) = address_of(&text, entry.service.port) else {
+            warn!(
+                address = text,
+                "Consul lists an instance that cannot be called; it is skipped"
+            );
+            bad = Some(text);
+            continue;
+        };
         if seen.insert(address.clone()) {
             let weight = entry.service.weights.passing.clamp(1, 65_535);
             list.push(Instance {
@@ -215,6 +221,11 @@ fn instances(entries: Vec<ServiceEntry>) -> Result<Vec<Instance>, ConsulError> {
                 weight: weight as u32,
             });
         }
+    }
+    if let (true, Some(text)) = (list.is_empty(), bad) {
+        return Err(ConsulError::Failed(format!(
+            "Consul lists no instance that can be called, only such as `{text}`"
+        )));
     }
     // Consul does not promise an order: without one, an equal list would look like a change.
     list.sort_unstable_by(|a, b| a.address.as_str().cmp(b.address.as_str()));
@@ -229,6 +240,13 @@ pub fn parse_instances(body: &[u8]) -> Result<Vec<Instance>, ConsulError> {
     let entries =
         serde_json::from_slice(body).map_err(|error| ConsulError::Failed(error.to_string()))?;
     instances(entries)
+}
+
+fn address_of(text: &str, port: i64) -> Option<http::uri::Authority> {
+    (1..=65_535)
+        .contains(&port)
+        .then(|| text.parse().ok())
+        .flatten()
 }
 
 fn token(config: &Config) -> Result<Option<String>, ConsulError> {
@@ -333,7 +351,8 @@ struct Node {
 struct Service {
     #[serde(default)]
     address: String,
-    port: u16,
+    #[serde(default)]
+    port: i64,
     #[serde(default)]
     weights: Weights,
 }
@@ -437,6 +456,19 @@ mod tests {
             parse(&format!("[{b},{a},{b}]")).unwrap(),
             parse(&format!("[{a},{b}]")).unwrap()
         );
+    }
+
+    #[test]
+    fn an_instance_that_cannot_be_called_is_skipped_and_if_all_are_so_that_is_an_error() {
+        for bad in [
+            r#"{"Node": {}, "Service": {"Address": "a b", "Port": 1}}"#,
+            r#"{"Node": {}, "Service": {"Address": "h", "Port": 0}}"#,
+            r#"{"Node": {}, "Service": {"Address": "h", "Port": 70000}}"#,
+        ] {
+            let good = r#"{"Node": {}, "Service": {"Address": "h", "Port": 1}}"#;
+            assert_eq!(parse(&format!("[{bad},{good}]")).unwrap().len(), 1, "{bad}");
+            assert!(parse(&format!("[{bad}]")).is_err(), "{bad}");
+        }
     }
 
     #[test]

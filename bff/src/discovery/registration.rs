@@ -100,7 +100,7 @@ impl Registrar {
         Self { stop, task }
     }
 
-    /// Removes the entry. Takes at most as long as two requests to the agent may.
+    /// Removes the entry. Takes at most as long as three requests to the agent may.
     pub async fn deregister(self) {
         // A task that is gone has nothing registered that it could remove.
         let _ = self.stop.send(());

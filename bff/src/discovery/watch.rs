@@ -86,11 +86,13 @@ impl<C: Catalog> Watcher<C> {
         let mut failures = 0;
         let mut pace = Pace::new(Instant::now());
         let mut quiet = Quiet::default();
+        // Whether the log says that it fails.
+        let mut told = false;
         loop {
             sleep(pace.take(Instant::now())).await;
             match self.poll(index).await {
                 Ok(answer) => {
-                    if failures > 0 {
+                    if std::mem::take(&mut told) {
                         info!(service = %self.service, failures, "the catalog answers again");
                     }
                     failures = 0;
@@ -105,6 +107,7 @@ impl<C: Catalog> Watcher<C> {
                     index = 0;
                     self.membership.failed(&problem);
                     if quiet.allows(Instant::now()) {
+                        told = true;
                         warn!(
                             service = %self.service,
                             failures,

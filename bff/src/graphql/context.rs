@@ -2,10 +2,7 @@
 
 use async_graphql::{Context, Result};
 
-use crate::{
-    resilience::deadline::Deadline,
-    upstream::{CallOptions, Upstreams},
-};
+use crate::upstream::{CallOptions, Upstreams};
 
 /// Typed access to what the schema and the request carry.
 pub(super) trait ContextExt {
@@ -22,8 +19,6 @@ impl ContextExt for Context<'_> {
     }
 
     fn call_options(&self) -> CallOptions {
-        CallOptions {
-            deadline: self.data_opt::<Deadline>().copied(),
-        }
+        self.data_opt::<CallOptions>().copied().unwrap_or_default()
     }
 }

@@ -36,22 +36,14 @@ pub struct Readiness(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     upstreams: Upstreams,
-    /// For each upstream, whether it ever had an instance.
-    seen: Vec<AtomicBool>,
     draining: AtomicBool,
 }
 
 impl Readiness {
     /// The readiness of a process that calls `upstreams`.
     pub fn new(upstreams: Upstreams) -> Self {
-        let seen = upstreams
-            .connected()
-            .iter()
-            .map(|_| AtomicBool::new(false))
-            .collect();
         Self(Arc::new(Inner {
             upstreams,
-            seen,
             draining: AtomicBool::new(false),
         }))
     }
@@ -65,13 +57,10 @@ impl Readiness {
     pub fn check(&self, now: Instant) -> Report {
         let (mut all_seen, mut any_now) = (true, false);
         let mut lines = String::new();
-        for (upstream, seen) in self.0.upstreams.connected().iter().zip(&self.0.seen) {
+        for upstream in self.0.upstreams.connected() {
             let snapshot = upstream.watch.borrow().clone();
             let has = !snapshot.members.list().is_empty();
-            if has {
-                seen.store(true, Ordering::Relaxed);
-            }
-            all_seen &= seen.load(Ordering::Relaxed);
+            all_seen &= upstream.balance.has_seen_instances();
             any_now |= has;
             let mark = if has { '+' } else { '-' };
             // Writing to a String cannot fail.

@@ -18,11 +18,12 @@ use http::{HeaderMap, Request, Response};
 use http_body::Frame;
 use http_body_util::{BodyExt, combinators::MapFrame};
 use tokio::time::Instant;
-use tonic::{Status, body::Body};
+use tonic::{Code, Status, body::Body};
 use tower::{BoxError, Layer, Service};
 use tracing::debug;
 
 use super::{
+    classify,
     deadline::Deadline,
     streams,
     timed::{TimedBody, Timer, timed},
@@ -94,14 +95,23 @@ where
             (Some(LastAttempt), Some(deadline)) => *deadline,
             _ => Deadline::at(now + self.timeout).bring_forward(&mut request),
         };
-        deadline.announce(request.headers_mut(), now);
         let after = deadline.left(now);
+        // Servers hold a whole stream to what is announced, and only its first message is meant.
+        if !streams(&request) {
+            deadline.announce(request.headers_mut(), now);
+        }
         let timer = Timer::new(deadline, streams(&request), move || {
             AttemptElapsed { after }.into()
         });
         let answer = self.inner.call(request);
-        let clean = async {
+        let clean = async move {
             let mut response = answer.await?;
+            // A server that holds to what was announced may give up a moment before we do, and
+            // tonic's calls that CANCELLED.
+            let gave_up = classify::code_of(&response) == Some(Code::Cancelled);
+            if gave_up && deadline.is_too_close(Instant::now()) {
+                return Err(AttemptElapsed { after }.into());
+            }
             clean(response.headers_mut());
             Ok(response.map(|body| body.map_frame(clean_frame as fn(_) -> _)))
         };

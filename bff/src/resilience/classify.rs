@@ -6,7 +6,7 @@
 
 use std::{error::Error, io};
 
-use http::HeaderMap;
+use http::{HeaderMap, Response};
 use tonic::{Code, ConnectError, Status, TimeoutExpired};
 
 use super::{
@@ -129,28 +129,48 @@ fn of_cause(error: &(dyn Error + 'static)) -> Option<Class> {
         }
     }
     if let Some(h2) = error.downcast_ref::<h2::Error>() {
-        return match h2.reason() {
-            Some(h2::Reason::REFUSED_STREAM) => {
-                Some(class(Code::Unavailable, Effect::Neutral, Retry::Always))
-            }
-            Some(h2::Reason::CANCEL) if h2.is_remote() => Some(class(
-                Code::Unavailable,
-                Effect::Failure,
-                Retry::IfIdempotent,
-            )),
-            Some(h2::Reason::NO_ERROR) if h2.is_go_away() => Some(class(
-                Code::Unavailable,
-                Effect::Neutral,
-                Retry::IfIdempotent,
-            )),
-            _ => None,
-        };
+        return of_h2(h2);
     }
-    let io = error.downcast_ref::<io::Error>()?;
-    match io.kind() {
+    of_io(error.downcast_ref::<io::Error>()?)
+}
+
+fn of_h2(error: &h2::Error) -> Option<Class> {
+    // It has no `source`; a connection that broke in mid-answer hides here.
+    if let Some(io) = error.get_io() {
+        return of_io(io);
+    }
+    match error.reason() {
+        // The peer promises that it did not look at the call, because it has too much to do.
+        Some(h2::Reason::REFUSED_STREAM) => {
+            Some(class(Code::Unavailable, Effect::Overload, Retry::Always))
+        }
+        Some(h2::Reason::CANCEL) if error.is_remote() => Some(class(
+            Code::Unavailable,
+            Effect::Failure,
+            Retry::IfIdempotent,
+        )),
+        // A peer that drains: only calls that it did not take see this.
+        Some(h2::Reason::NO_ERROR) if error.is_go_away() => {
+            Some(class(Code::Unavailable, Effect::Neutral, Retry::Always))
+        }
+        // It minds our pings, not our calls.
+        Some(h2::Reason::ENHANCE_YOUR_CALM) => Some(class(
+            Code::Unavailable,
+            Effect::Neutral,
+            Retry::IfIdempotent,
+        )),
+        _ => None,
+    }
+}
+
+fn of_io(error: &io::Error) -> Option<Class> {
+    match error.kind() {
         io::ErrorKind::BrokenPipe
         | io::ErrorKind::ConnectionReset
         | io::ErrorKind::ConnectionAborted
+        | io::ErrorKind::TimedOut
+        | io::ErrorKind::HostUnreachable
+        | io::ErrorKind::NetworkUnreachable
         | io::ErrorKind::UnexpectedEof => Some(class(
             Code::Unavailable,
             Effect::Failure,
@@ -165,6 +185,20 @@ pub fn code_in(headers: &HeaderMap) -> Option<Code> {
     headers
         .get("grpc-status")
         .map(|value| Code::from_bytes(value.as_bytes()))
+}
+
+/// The status code that a response's head decides: its own, or what its HTTP status means
+/// (gRPC's "HTTP to gRPC Status Code Mapping").
+pub fn code_of<B>(response: &Response<B>) -> Option<Code> {
+    code_in(response.headers()).or_else(|| match response.status().as_u16() {
+        200 => None,
+        400 => Some(Code::Internal),
+        401 => Some(Code::Unauthenticated),
+        403 => Some(Code::PermissionDenied),
+        404 => Some(Code::Unimplemented),
+        429 | 502 | 503 | 504 => Some(Code::Unavailable),
+        _ => Some(Code::Unknown),
+    })
 }
 
 /// The first error of type `E` in the source chain.

@@ -75,6 +75,15 @@ impl Deadline {
     }
 }
 
+/// Marks, as a request extension, a call whose deadline its client chose.
+#[derive(Clone, Copy, Debug)]
+pub struct ClientDeadline;
+
+/// For a call whose deadline its client chose: the time an attempt has to have before taking
+/// longer says anything about the upstream.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct FairTime(pub(super) Duration);
+
 /// A call was not answered in time.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{}", match sent {
@@ -94,6 +103,8 @@ pub struct Elapsed {
 pub struct DeadlineLayer {
     /// How much time a call has at most.
     pub timeout: Duration,
+    /// How much time an attempt is meant to have.
+    pub attempt_timeout: Duration,
 }
 
 impl<S> Layer<S> for DeadlineLayer {
@@ -102,7 +113,7 @@ impl<S> Layer<S> for DeadlineLayer {
     fn layer(&self, inner: S) -> Self::Service {
         DeadlineService {
             inner,
-            timeout: self.timeout,
+            layer: *self,
         }
     }
 }
@@ -111,7 +122,7 @@ impl<S> Layer<S> for DeadlineLayer {
 #[derive(Clone, Debug)]
 pub struct DeadlineService<S> {
     inner: S,
-    timeout: Duration,
+    layer: DeadlineLayer,
 }
 
 impl<S, B> Service<Request<Body>> for DeadlineService<S>
@@ -130,7 +141,12 @@ where
 
     fn call(&mut self, mut request: Request<Body>) -> Self::Future {
         let now = Instant::now();
-        let deadline = Deadline(now + self.timeout).bring_forward(&mut request);
+        let deadline = Deadline(now + self.layer.timeout).bring_forward(&mut request);
+        if request.extensions().get::<ClientDeadline>().is_some() {
+            request
+                .extensions_mut()
+                .insert(FairTime(self.layer.attempt_timeout));
+        }
         let after = deadline.left(now);
         if deadline.is_too_close(now) {
             return Box::pin(async move { Err(Elapsed { after, sent: false }.into()) });

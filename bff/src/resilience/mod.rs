@@ -37,7 +37,7 @@ pub struct Method {
 }
 
 /// Whether the answer to `request` is a stream.
-fn streams<B>(request: &Request<B>) -> bool {
+pub(crate) fn streams<B>(request: &Request<B>) -> bool {
     request
         .extensions()
         .get::<Method>()
@@ -93,6 +93,7 @@ where
         .map_response(|response: Response<_>| response.map(Body::new))
         .layer(DeadlineLayer {
             timeout: layers.timeout,
+            attempt_timeout: layers.attempt_timeout,
         })
         .layer(layers.bulkhead.clone())
         .layer(layers.retry.clone())

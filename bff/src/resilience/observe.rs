@@ -13,8 +13,9 @@ use tokio::time::Instant;
 use tonic::{Code, Status};
 
 use super::{
-    classify::{self, Effect},
-    deadline::Deadline,
+    classify::{self, Class, Effect},
+    deadline::{Deadline, FairTime},
+    streams,
 };
 
 /// What wants to know how a call went.
@@ -31,6 +32,9 @@ pub trait Observer: Send + Unpin + 'static {
 pub struct Observed<O: Observer> {
     observer: O,
     deadline: Option<Deadline>,
+    /// Whether a client chose a deadline shorter than what an attempt is meant to have.
+    hurried: bool,
+    streaming: bool,
     progress: Progress,
 }
 
@@ -44,23 +48,33 @@ enum Progress {
 impl<O: Observer> Observed<O> {
     /// The call that `request` makes.
     pub fn new<B>(observer: O, request: &Request<B>) -> Self {
-        let deadline = request.extensions().get::<Deadline>().copied();
+        let extensions = request.extensions();
+        let deadline = extensions.get::<Deadline>().copied();
+        let hurried = match (extensions.get::<FairTime>(), deadline) {
+            // A little less is what passing through the layers costs.
+            (Some(FairTime(fair)), Some(deadline)) => {
+                deadline.left(Instant::now()) < fair.mul_f64(0.9)
+            }
+            _ => false,
+        };
         Self {
             observer,
             deadline,
+            hurried,
+            streaming: streams(request),
             progress: Progress::Waiting,
         }
     }
 
     /// The call ended without an answer.
     pub fn failed(mut self, error: &(dyn Error + 'static)) {
-        self.end(classify::of_error(error).effect, Instant::now());
+        self.end(classify::of_error(error), Instant::now());
     }
 
     /// The answer began: its body reports the rest. A status in the headers is the end already.
     pub fn answered<B>(mut self, response: Response<B>) -> Response<ObservedBody<B, O>> {
-        if let Some(code) = classify::code_in(response.headers()) {
-            self.end(classify::of_code(code).effect, Instant::now());
+        if let Some(code) = classify::code_of(&response) {
+            self.end(classify::of_code(code), Instant::now());
         }
         response.map(|inner| ObservedBody { inner, call: self })
     }
@@ -72,11 +86,22 @@ impl<O: Observer> Observed<O> {
         }
     }
 
-    fn end(&mut self, effect: Effect, now: Instant) {
-        if self.progress != Progress::Ended {
-            self.progress = Progress::Ended;
-            self.observer.end(effect, now);
+    fn end(&mut self, class: Class, now: Instant) {
+        if self.progress == Progress::Ended {
+            return;
         }
+        self.progress = Progress::Ended;
+        let late = self
+            .deadline
+            .is_some_and(|deadline| deadline.is_too_close(now));
+        let effect = match class.code {
+            // A client that gave the upstream no fair chance must not be able to condemn it.
+            Code::DeadlineExceeded | Code::Cancelled if self.hurried => Effect::Neutral,
+            // A peer that gave up when we did, only a little sooner.
+            Code::Cancelled if late => Effect::Failure,
+            _ => class.effect,
+        };
+        self.observer.end(effect, now);
     }
 }
 
@@ -86,17 +111,16 @@ impl<O: Observer> Drop for Observed<O> {
             return;
         }
         let now = Instant::now();
-        // Dropped at its deadline, the upstream was too slow; before it, the caller left.
-        let too_slow = self.progress == Progress::Waiting
-            && self.deadline.is_some_and(|deadline| deadline.is_over(now));
-        self.end(
-            if too_slow {
-                Effect::Failure
-            } else {
-                Effect::Neutral
-            },
-            now,
-        );
+        // Dropped at its deadline, the upstream was too slow; before it, the caller left. A stream
+        // that has begun has kept its deadline.
+        let waiting = self.progress == Progress::Waiting || !self.streaming;
+        let over = self.deadline.is_some_and(|deadline| deadline.is_over(now));
+        let code = if waiting && over {
+            Code::DeadlineExceeded
+        } else {
+            Code::Aborted
+        };
+        self.end(classify::of_code(code), now);
     }
 }
 
@@ -126,14 +150,15 @@ where
             Some(Ok(frame)) => {
                 let code = frame.trailers_ref().and_then(classify::code_in);
                 let class = classify::of_code(code.unwrap_or(Code::Unknown));
-                this.call.end(class.effect, Instant::now());
+                this.call.end(class, Instant::now());
             }
             Some(Err(status)) => {
-                this.call
-                    .end(classify::of_error(status).effect, Instant::now());
+                this.call.end(classify::of_error(status), Instant::now());
             }
             // No trailers at all: the answer was cut off.
-            None => this.call.end(Effect::Failure, Instant::now()),
+            None => this
+                .call
+                .end(classify::of_code(Code::Unknown), Instant::now()),
         }
         Poll::Ready(frame)
     }

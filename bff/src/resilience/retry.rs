@@ -6,10 +6,7 @@
 
 use std::{
     pin::Pin,
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicU32, Ordering},
-    },
+    sync::{Arc, Mutex, PoisonError},
     task::{Context, Poll},
     time::Duration,
 };
@@ -29,6 +26,7 @@ use tower::{BoxError, Layer, Service, ServiceExt};
 use super::{
     Method,
     attempt::LastAttempt,
+    breaker::CircuitOpen,
     budget::Budget,
     classify::{self, Class, Retry},
     deadline::Deadline,
@@ -70,17 +68,6 @@ impl Default for Config {
             budget_ratio: 0.2,
             budget_min_per_second: 1.0,
         }
-    }
-}
-
-/// How many attempts a call took, for whoever put it into the request's extensions.
-#[derive(Clone, Debug, Default)]
-pub struct Attempts(Arc<AtomicU32>);
-
-impl Attempts {
-    /// Attempts started so far.
-    pub fn count(&self) -> u32 {
-        self.0.load(Ordering::Relaxed)
     }
 }
 
@@ -163,25 +150,23 @@ where
     S: Service<Request<Body>, Response = Response<B>, Error = BoxError> + Clone,
     B: http_body::Body<Data = Bytes, Error = Status> + Unpin,
 {
-    layer.budget(|budget| budget.deposit(Instant::now()));
     let idempotent = request
         .extensions()
         .get::<Method>()
         .is_some_and(|m| m.idempotent);
     let deadline = request.extensions().get::<Deadline>().copied();
-    let attempts = request
+    let tried = request
         .extensions()
-        .get::<Attempts>()
+        .get::<Tried>()
         .cloned()
         .unwrap_or_default();
     let (mut parts, body) = request.into_parts();
     // One message: the requests of unary and server-streaming calls.
     let message = body.collect().await?.to_bytes();
-    parts.extensions.insert(Tried::default());
+    parts.extensions.insert(tried);
 
     let mut attempt = 1;
     loop {
-        attempts.0.store(attempt, Ordering::Relaxed);
         let mut request = Request::from_parts(parts.clone(), Body::new(Full::new(message.clone())));
         // Never-sent calls are sent again all the same; they end quickly.
         if attempt >= layer.config.max_attempts || !idempotent {
@@ -194,6 +179,10 @@ where
                 .insert("grpc-previous-rpc-attempts", previous);
         }
         let outcome = Outcome::of(inner.clone().oneshot(request).await).await;
+        // A call that an open breaker rejects is no load, and earns no retry.
+        if attempt == 1 && !outcome.rejected() {
+            layer.budget(|budget| budget.deposit(Instant::now()));
+        }
         let Some(failure) = outcome.failure else {
             return outcome.answer;
         };
@@ -209,7 +198,8 @@ where
         if deadline.is_some_and(|deadline| deadline.is_too_close(now + pause)) {
             return outcome.answer;
         }
-        let free = failure.class.retry == Retry::Always;
+        // A6: what the peer did not look at is sent again for free, once.
+        let free = attempt == 1 && failure.class.retry == Retry::Always;
         if !free && !layer.budget(|budget| budget.withdraw(now)) {
             return outcome.answer;
         }
@@ -307,6 +297,12 @@ impl<B> Outcome<B>
 where
     B: http_body::Body<Data = Bytes, Error = Status> + Unpin,
 {
+    /// Whether nothing was sent because the breaker is open.
+    fn rejected(&self) -> bool {
+        let open = |error: &BoxError| classify::find::<CircuitOpen>(error.as_ref()).is_some();
+        self.answer.as_ref().is_err_and(open)
+    }
+
     async fn of(answer: Result<Response<B>, BoxError>) -> Self {
         let response = match answer {
             Ok(response) => response,
@@ -321,7 +317,7 @@ where
                 };
             }
         };
-        if let Some(code) = classify::code_in(response.headers()) {
+        if let Some(code) = classify::code_of(&response) {
             let failure = Failure::of_code(code, response.headers());
             let answer = Ok(response.map(|rest| Peeked { first: None, rest }));
             return Self { answer, failure };

@@ -13,7 +13,7 @@ use super::{
     attempt::AttemptElapsed,
     breaker::{CircuitOpen, Config as BreakerConfig, Mode, State},
     bulkhead::Overloaded,
-    deadline::{Deadline, Elapsed},
+    deadline::{ClientDeadline, Deadline, Elapsed},
     *,
 };
 use crate::simulation::{
@@ -432,17 +432,62 @@ async fn f30_three_times_too_much_leaves_nine_tenths_of_the_goodput() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_dead_upstream_does_not_slow_the_one_beside_it() {
-    let (healthy, dead) = (Stack::new(&GOOD), Stack::new(&HANGING));
-    let alone = load(&healthy.service, 20 * SECOND).await;
-    let beside = {
-        let service = dead.service.clone();
-        tokio::spawn(async move { load(&service, 20 * SECOND).await })
+async fn a_client_in_a_hurry_cannot_open_the_breaker_or_eject_an_instance() {
+    let t = Stack::new(&GOOD);
+    let hurried = |left| {
+        let mut request = Request::new(Body::empty());
+        request.extensions_mut().insert(IDEMPOTENT);
+        request.extensions_mut().insert(ClientDeadline);
+        request
+            .extensions_mut()
+            .insert(Deadline::at(Instant::now() + left));
+        request
     };
-    let together = load(&healthy.service, 20 * SECOND).await;
-    assert_eq!(beside.await.unwrap().count(|ended| ended.ok()), 0);
-    assert_eq!(together.p99(), alone.p99());
-    assert_eq!(together.errors(), 0);
+    for _ in 0..200 {
+        let ended = send(t.service.clone(), hurried(6 * MS)).await;
+        assert_eq!(ended.code(), Code::DeadlineExceeded);
+    }
+    assert_eq!(t.layers.breaker.status().state, State::Closed);
+    assert!(t.balance.ejected().is_empty());
+    // One that leaves an attempt its time sees a hang as everybody does.
+    t.world.set_all(&HANGING);
+    for _ in 0..20 {
+        send(t.service.clone(), hurried(SECOND)).await;
+    }
+    assert_eq!(t.layers.breaker.status().state, State::Open);
+}
+
+#[tokio::test(start_paused = true)]
+async fn f9_a_slow_but_healthy_upstream_closes_the_breaker_with_its_slow_probe() {
+    let t = Stack::with(&FAST_FAILURE, |layers| {
+        layers.retry = RetryLayer::new(&retry::Config {
+            max_attempts: 1,
+            ..Default::default()
+        });
+    });
+    load(&t.service, SECOND).await;
+    assert_eq!(t.layers.breaker.status().state, State::Open);
+    t.world.set_all(&Behaviour {
+        latency: 600 * MS,
+        ..GOOD
+    });
+    sleep(5 * SECOND).await;
+    load(&t.service, 2 * SECOND).await;
+    assert_eq!(t.layers.breaker.status().state, State::Closed);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_is_not_held_to_the_time_its_first_message_has() {
+    let t = Stack::new(&GOOD);
+    call_with(
+        t.service.clone(),
+        Method {
+            idempotent: true,
+            streaming: true,
+        },
+    )
+    .await;
+    assert!(!t.world.received()[0].headers.contains_key("grpc-timeout"));
 }
 
 #[tokio::test(start_paused = true)]

@@ -81,7 +81,7 @@ impl Default for Config {
             timeout: Duration::from_secs(2),
             attempt_timeout: None,
             max_in_flight: 1000,
-            connect_timeout: Duration::from_millis(500),
+            connect_timeout: Duration::from_millis(200),
             keepalive: Duration::from_secs(10),
             retry: retry::Config::default(),
             breaker: breaker::Config::default(),

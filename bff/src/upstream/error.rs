@@ -3,8 +3,8 @@
 use tonic::{Code, Status};
 
 use crate::{
-    balance::NoInstance,
-    resilience::{breaker::CircuitOpen, bulkhead::Overloaded, classify, retry::Attempts},
+    balance::Tried,
+    resilience::{breaker::CircuitOpen, bulkhead::Overloaded, classify},
     telemetry::chain,
 };
 
@@ -41,7 +41,7 @@ pub struct UpstreamError {
     /// The true gRPC status: an own deadline is DEADLINE_EXCEEDED, whatever the client library
     /// calls it.
     pub code: Code,
-    /// How many attempts were started.
+    /// How many attempts were sent.
     pub attempts: u32,
     /// Everything known, for the log.
     pub detail: String,
@@ -49,9 +49,8 @@ pub struct UpstreamError {
 
 impl UpstreamError {
     /// The error of a call to `upstream` that ended with `status`.
-    pub(super) fn new(upstream: &'static str, status: &Status, attempts: &Attempts) -> Self {
+    pub(super) fn new(upstream: &'static str, status: &Status, tried: &Tried) -> Self {
         let code = classify::of_error(status).code;
-        let nobody = classify::find::<NoInstance>(status);
         let kind = match code {
             _ if classify::find::<CircuitOpen>(status).is_some() => Kind::CircuitOpen,
             _ if classify::find::<Overloaded>(status).is_some() => Kind::Overloaded,
@@ -63,12 +62,7 @@ impl UpstreamError {
             upstream,
             kind,
             code,
-            // A call nobody was there for was not attempted.
-            attempts: if nobody.is_some() {
-                0
-            } else {
-                attempts.count()
-            },
+            attempts: tried.list().len() as u32,
             detail: chain(status),
         }
     }

@@ -19,15 +19,15 @@ pub use self::{
     greeter::Greeter,
 };
 use crate::{
-    balance::{Balance, Options, channel::Http2},
+    balance::{Balance, Options, Tried, channel::Http2},
     config::types::ServiceName,
     discovery::{Catalog, Watch, WatchOptions, fixed, watch},
     resilience::{
         self, Layers, Method, UpstreamService,
         breaker::Breaker,
         bulkhead::Bulkhead,
-        deadline::Deadline,
-        retry::{Attempts, RetryLayer},
+        deadline::{ClientDeadline, Deadline},
+        retry::RetryLayer,
     },
 };
 
@@ -82,6 +82,8 @@ pub struct Connected {
 pub struct CallOptions {
     /// When the answer is of no use any more; the upstream's own timeout applies too.
     pub deadline: Option<Deadline>,
+    /// Whether the client chose it: then an upstream that misses it is not at fault.
+    pub client_deadline: bool,
 }
 
 impl Upstreams {
@@ -144,7 +146,7 @@ fn connect<C: Catalog + Clone>(
         attempt_timeout: config.attempt_timeout(),
         bulkhead: Bulkhead::new(config.max_in_flight),
         retry: RetryLayer::new(&config.retry),
-        breaker: Breaker::new(known.name, &config.breaker, config.attempt_timeout()),
+        breaker: Breaker::new(known.name, &config.breaker, config.timeout),
     };
     let service = resilience::stack(balance.clone(), &layers);
     (
@@ -158,21 +160,24 @@ fn connect<C: Catalog + Clone>(
     )
 }
 
-/// One call of a typed client: its request, and where its attempts are counted.
+/// One call of a typed client: its request, and the instances it is tried on.
 struct Outgoing<T> {
     request: Request<T>,
-    attempts: Attempts,
+    tried: Tried,
 }
 
 impl<T> Outgoing<T> {
     fn new(message: T, method: Method, options: CallOptions) -> Self {
-        let attempts = Attempts::default();
+        let tried = Tried::default();
         let mut request = message.into_request();
         request.extensions_mut().insert(method);
-        request.extensions_mut().insert(attempts.clone());
+        request.extensions_mut().insert(tried.clone());
         if let Some(deadline) = options.deadline {
             request.extensions_mut().insert(deadline);
         }
-        Self { request, attempts }
+        if options.client_deadline {
+            request.extensions_mut().insert(ClientDeadline);
+        }
+        Self { request, tried }
     }
 }

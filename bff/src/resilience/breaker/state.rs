@@ -24,14 +24,15 @@ pub struct Machine {
     opens: u32,
     /// When the state last changed.
     since: Instant,
+    /// Calls let through so far.
+    admitted: u64,
 }
 
 #[derive(Debug)]
 enum Inner {
     Closed {
         window: Window,
-        /// Failures in a row.
-        run: u32,
+        run: Run,
     },
     Open {
         until: Instant,
@@ -43,6 +44,40 @@ enum Inner {
         /// When the last probe was let through.
         last: Instant,
     },
+}
+
+/// Failures in a row: of calls that were let through one after the other, each after the run
+/// began. Calls that were in flight together and fail together, because their connection died,
+/// are one event and not many.
+#[derive(Clone, Copy, Debug)]
+struct Run {
+    failures: u32,
+    /// The first call that counts for it.
+    from: u64,
+    began: Instant,
+}
+
+impl Run {
+    fn none(now: Instant) -> Self {
+        Self {
+            failures: 0,
+            from: 0,
+            began: now,
+        }
+    }
+
+    /// A call failed, the `call`-th that was let through, of `admitted` so far.
+    fn extend(&mut self, call: u64, admitted: u64, window: Duration, now: Instant) {
+        if self.failures == 0 || now.duration_since(self.began) > window {
+            *self = Self {
+                failures: 1,
+                from: admitted,
+                began: now,
+            };
+        } else if call >= self.from {
+            self.failures = self.failures.saturating_add(1);
+        }
+    }
 }
 
 /// The state as seen from outside.
@@ -93,6 +128,8 @@ pub struct CircuitOpen {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Token {
     generation: u64,
+    /// Its place among the calls that were let through.
+    call: u64,
 }
 
 impl Machine {
@@ -106,6 +143,7 @@ impl Machine {
             generation: 0,
             opens: 0,
             since: now,
+            admitted: 0,
         }
     }
 
@@ -147,7 +185,7 @@ impl Machine {
         }
         let hung = *last + self.probe_timeout;
         match hung <= now {
-            // Every probe is out for longer than a call may take: no answer is an answer.
+            // Every probe is out for longer than a whole call may take: no answer is an answer.
             true => Err(self.open(now, rng)),
             false => Err(CircuitOpen {
                 retry_after: Some(hung.duration_since(now)),
@@ -166,19 +204,19 @@ impl Machine {
             Inner::Closed { window, run } => {
                 match effect {
                     Effect::Neutral => return,
-                    Effect::Success => *run = 0,
-                    Effect::Failure => *run = run.saturating_add(1),
+                    Effect::Success => *run = Run::none(now),
+                    Effect::Failure => run.extend(token.call, self.admitted, config.window, now),
                     // In the ratio only: an upstream that sheds is alive.
                     Effect::Overload => {}
                 }
                 window.record(effect != Effect::Success, now);
                 let opens = effect != Effect::Success
                     && match config.consecutive_failures {
-                        Some(limit) => *run >= limit,
+                        Some(limit) => run.failures >= limit,
                         None => {
                             // Nothing but failures for as long as it takes to judge is clear
                             // whatever came before.
-                            *run >= config.min_calls
+                            run.failures >= config.min_calls
                                 || window.reaches(config.failure_ratio, config.min_calls, now)
                         }
                     };
@@ -246,9 +284,11 @@ impl Machine {
         }
     }
 
-    fn token(&self) -> Token {
+    fn token(&mut self) -> Token {
+        self.admitted += 1;
         Token {
             generation: self.generation,
+            call: self.admitted - 1,
         }
     }
 
@@ -286,7 +326,7 @@ impl Inner {
     fn closed(config: &Config, now: Instant) -> Self {
         Self::Closed {
             window: Window::new(config.window, now),
-            run: 0,
+            run: Run::none(now),
         }
     }
 }

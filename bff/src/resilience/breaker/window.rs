@@ -11,7 +11,7 @@ const BUCKETS: usize = 10;
 /// A count window that never slides needs as many failures to open as it had successes; a time
 /// window taken as a whole needs half its length of failures alone. So the ratio of every
 /// *suffix* counts: the newest bucket, the newest two, … the whole window, each as soon as it has
-/// enough calls. A busy upstream that breaks is seen within a bucket or two, a quiet one within
+/// enough calls and, unless it is the whole, is clearly above the ratio. A busy upstream that breaks is seen within a bucket or two, a quiet one within
 /// the window.
 #[derive(Debug)]
 pub(super) struct Window {
@@ -45,7 +45,7 @@ impl Window {
     }
 
     /// Whether the newest buckets, as many as it takes or more, hold at least `min_calls` calls
-    /// of which at least `ratio` failed.
+    /// of which `ratio` failed.
     pub(super) fn reaches(&mut self, ratio: f64, min_calls: u32, now: Instant) -> bool {
         self.advance(now);
         let (mut calls, mut failures) = (0_u64, 0_u64);
@@ -53,7 +53,14 @@ impl Window {
             let bucket = self.ring[(self.newest + BUCKETS - age) % BUCKETS];
             calls += u64::from(bucket.calls);
             failures += u64::from(bucket.failures);
-            calls >= u64::from(min_calls) && failures as f64 >= ratio * calls as f64
+            let expected = ratio * calls as f64;
+            // Chance alone brings some second of many above the ratio: a part of the window has
+            // to be clearly above it, by three standard deviations.
+            let margin = match age + 1 == BUCKETS {
+                true => 0.0,
+                false => 3.0 * (expected * (1.0 - ratio)).sqrt(),
+            };
+            calls >= u64::from(min_calls) && failures as f64 >= expected + margin
         })
     }
 
@@ -75,6 +82,7 @@ impl Window {
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
+    use rand::{Rng, SeedableRng, rngs::SmallRng};
 
     use super::*;
 
@@ -91,6 +99,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(ProptestConfig::with_cases(32))]
+
         /// However long it was healthy and at whatever pace: failures alone are seen within a
         /// second at 200 a second.
         #[test]
@@ -126,6 +136,21 @@ mod tests {
                     window.record(failed, now);
                 }
                 prop_assert!(!window.reaches(0.5, 20, now));
+            }
+        }
+
+        /// Chance does not open it: ten minutes of independent failures well below the ratio.
+        #[test]
+        fn random_failures_below_the_threshold_do_not_reach_it(seed: u64) {
+            let mut rng = SmallRng::seed_from_u64(seed);
+            let mut now = Instant::now();
+            let start = now;
+            let mut window = Window::new(LENGTH, now);
+            for _ in 0..600 * 200 {
+                now += Duration::from_millis(5);
+                window.record(rng.random_bool(0.25), now);
+                // The first calls of all are the whole window, and twenty of them may decide.
+                prop_assert!(now < start + LENGTH || !window.reaches(0.5, 20, now));
             }
         }
 

@@ -110,6 +110,29 @@ fn f8_after_a_million_successes_most_calls_failing_open_it_in_little_over_a_seco
 }
 
 #[test]
+fn f1_many_calls_that_die_with_one_connection_do_not_open_it() {
+    let mut t = Setup::auto();
+    for _ in 0..300 {
+        t.call(Effect::Success);
+        t.now += MS;
+    }
+    let in_flight: Vec<_> = (0..50).map(|_| t.admit(t.now).unwrap()).collect();
+    in_flight
+        .into_iter()
+        .for_each(|token| t.end(token, Effect::Failure));
+    assert_eq!(t.state(), State::Closed);
+}
+
+#[test]
+fn one_failing_call_a_minute_does_not_open_it() {
+    let mut t = Setup::auto();
+    for _ in 0..100 {
+        assert!(t.call(Effect::Failure));
+        t.now += 60 * SECOND;
+    }
+}
+
+#[test]
 fn fewer_calls_than_the_minimum_do_not_open_it() {
     let mut t = Setup::auto();
     for _ in 0..19 {
