@@ -11,6 +11,7 @@ pub mod config;
 pub mod discovery;
 pub mod graphql;
 pub mod http;
+pub mod rate_limit;
 pub mod resilience;
 pub mod shutdown;
 #[cfg(test)]
@@ -18,7 +19,10 @@ mod simulation;
 pub mod telemetry;
 pub mod upstream;
 
+use std::sync::Arc;
+
 use anyhow::Context;
+use arc_swap::ArcSwap;
 use tokio::net::TcpListener;
 use tracing::info;
 
@@ -30,6 +34,7 @@ use self::{
         registration::{Registrar, Registration},
     },
     http::{Parts, health::Readiness},
+    rate_limit::Limiter,
     telemetry::metrics::Metrics,
     upstream::Upstreams,
 };
@@ -68,11 +73,14 @@ pub async fn serve(
         empty_hold: config.consul.empty_hold,
     };
     let upstreams = Upstreams::connect(&config.upstreams, &consul, times);
+    let limiter = Arc::new(ArcSwap::from_pointee(Limiter::new(&config.rate_limit)));
     let metrics = Metrics::new()?;
     metrics.observe(&upstreams);
+    metrics.observe_limits(&limiter);
     let readiness = Readiness::new(upstreams.clone());
     let router = http::router(Parts {
-        schema: graphql::schema(&config.graphql, upstreams),
+        schema: graphql::schema(&config.graphql, upstreams, limiter),
+        clients: config.rate_limit.client.clone(),
         request_timeout: config.http.request_timeout,
         playground: config.graphql.playground,
         readiness: readiness.clone(),

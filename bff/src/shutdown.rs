@@ -1,6 +1,6 @@
 //! Stopping without dropping anybody: signals, and a drain with a limit.
 
-use std::{io, time::Duration};
+use std::{io, net::SocketAddr, time::Duration};
 
 use axum::Router;
 use tokio::{
@@ -71,7 +71,8 @@ pub(crate) async fn serve_until(
         }
         let _ = draining.send(());
     };
-    let server = axum::serve(listener, router)
+    let service = router.into_make_service_with_connect_info::<SocketAddr>();
+    let server = axum::serve(listener, service)
         .with_graceful_shutdown(graceful)
         .into_future();
     tokio::select! {

@@ -8,6 +8,7 @@ mod discovery;
 mod instances;
 mod processes;
 mod query;
+mod rate_limit;
 mod registration;
 mod resilience;
 mod schema;

@@ -13,10 +13,10 @@ use tonic::Code;
 
 use crate::support::System;
 
-struct Client(WebSocketStream<MaybeTlsStream<TcpStream>>);
+pub(crate) struct Client(WebSocketStream<MaybeTlsStream<TcpStream>>);
 
 impl Client {
-    async fn connect(system: &System) -> Self {
+    pub(crate) async fn connect(system: &System) -> Self {
         let url = format!("ws://{}/graphql", system.bff.addr());
         let mut request = url.into_client_request().unwrap();
         let protocol = "graphql-transport-ws".parse().unwrap();
@@ -34,14 +34,14 @@ impl Client {
         client
     }
 
-    async fn send(&mut self, message: Value) {
+    pub(crate) async fn send(&mut self, message: Value) {
         self.0
             .send(Message::text(message.to_string()))
             .await
             .unwrap();
     }
 
-    async fn next(&mut self) -> Value {
+    pub(crate) async fn next(&mut self) -> Value {
         let message = timeout(Duration::from_secs(10), self.0.next())
             .await
             .expect("a message");
@@ -49,7 +49,7 @@ impl Client {
     }
 }
 
-fn subscribe(query: &str) -> Value {
+pub(crate) fn subscribe(query: &str) -> Value {
     json!({ "id": "1", "type": "subscribe", "payload": { "query": query } })
 }
 

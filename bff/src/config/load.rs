@@ -75,6 +75,20 @@ pub fn load(sources: &Sources) -> Result<Config, Problems> {
             });
         }
     }
+    if config.consul.register
+        && config.consul.advertise.is_none()
+        && config.http.listen.ip().is_unspecified()
+    {
+        problems.push(Problem {
+            key: "consul.advertise".to_owned(),
+            origin: None,
+            message: format!(
+                "http.listen is {}, which is every address and so none that Consul could reach: \
+                 set this to host:port, or consul.register to false",
+                config.http.listen
+            ),
+        });
+    }
     if problems.is_empty() {
         return Ok(config);
     }
@@ -352,6 +366,25 @@ mod tests {
             attempt("[upstreams.greeter]\ntimeout = '200ms'").unwrap(),
             ms(100)
         );
+    }
+
+    #[test]
+    fn a_wildcard_listener_that_registers_has_to_say_where_it_is_reached() {
+        let problems = from_file("[http]\nlisten = '0.0.0.0:80'").unwrap_err();
+        assert_eq!(keys(problems), ["consul.advertise"]);
+        let good = "[http]\nlisten = '0.0.0.0:80'\n[consul]\nadvertise = 'bff.internal:80'";
+        assert!(from_file(good).is_ok());
+    }
+
+    #[test]
+    fn a_limit_on_a_field_that_the_schema_does_not_have_names_the_nearest() {
+        let text = "[rate_limit.fields.'Query.helo']\ncalls = 1\nperiod = '1m'";
+        let problems = from_file(text).unwrap_err();
+        assert!(problems.to_string().contains("`Query.hello`"), "{problems}");
+        assert_eq!(keys(problems), ["rate_limit.fields.Query.helo"]);
+        let text = "[rate_limit.fields.'Query.hello']\ncalls = 0\nperiod = '1 fortnight'";
+        let problems = from_file(text).unwrap_err();
+        assert!(problems.to_string().contains("period"), "{problems}");
     }
 
     #[test]

@@ -14,7 +14,7 @@ pub use self::{
     load::{Sources, load},
     problem::{Problem, Problems},
 };
-use crate::{discovery, graphql, http, telemetry, upstream};
+use crate::{discovery, graphql, http, rate_limit, telemetry, upstream};
 
 /// The whole configuration: one field per room, each room owns its section.
 #[derive(Clone, Debug, Default, Deserialize, Serialize, Validate)]
@@ -32,6 +32,9 @@ pub struct Config {
     /// `[log]`: what the log shows.
     #[garde(dive)]
     pub log: telemetry::LogConfig,
+    /// `[rate_limit]`: how often fields may be asked for.
+    #[garde(dive)]
+    pub rate_limit: rate_limit::Config,
     /// `[upstreams.<name>]`: how each gRPC service is called.
     #[garde(dive)]
     pub upstreams: upstream::ConfigMap,

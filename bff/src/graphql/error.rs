@@ -1,9 +1,15 @@
 //! The one table of error codes.
 
-use async_graphql::{Error, ErrorExtensions};
-use tracing::warn;
+use std::time::Duration;
 
-use crate::upstream::{Kind, UpstreamError};
+use async_graphql::{Error, ErrorExtensionValues, ErrorExtensions, PathSegment, ServerError};
+use tracing::{debug, warn};
+
+use crate::{
+    rate_limit::Throttled,
+    resilience::classify::{self, Effect},
+    upstream::{Kind, UpstreamError},
+};
 
 /// `extensions.code` of a field error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,6 +24,8 @@ pub enum Code {
     CircuitOpen,
     /// There are too many calls to an upstream already.
     Overloaded,
+    /// The field was asked for too often.
+    RateLimited,
 }
 
 impl Code {
@@ -29,6 +37,7 @@ impl Code {
             Self::UpstreamError => "UPSTREAM_ERROR",
             Self::CircuitOpen => "CIRCUIT_OPEN",
             Self::Overloaded => "OVERLOADED",
+            Self::RateLimited => "RATE_LIMITED",
         }
     }
 }
@@ -47,6 +56,21 @@ impl From<Kind> for Code {
 
 /// The field error for a failed call: what a client may know goes out, the rest into the log.
 pub(super) fn upstream(error: &UpstreamError) -> Error {
+    // What nothing was sent for, and what is the caller's own fault, is counted, not told: under
+    // an open breaker that would be a line for every call.
+    let worth_telling = match error.kind {
+        Kind::Unavailable | Kind::Timeout => error.attempts > 0,
+        Kind::Answered => classify::of_code(error.code).effect != Effect::Neutral,
+        Kind::CircuitOpen | Kind::Overloaded => false,
+    };
+    if !worth_telling {
+        debug!(
+            upstream = error.upstream,
+            detail = error.detail,
+            "a call was not answered"
+        );
+        return field_error(error);
+    }
     warn!(
         upstream = error.upstream,
         grpc_status = error.grpc_status(),
@@ -54,10 +78,29 @@ pub(super) fn upstream(error: &UpstreamError) -> Error {
         detail = error.detail,
         "a call failed for good"
     );
+    field_error(error)
+}
+
+fn field_error(error: &UpstreamError) -> Error {
     Error::new(error.to_string()).extend_with(|_, extensions| {
         extensions.set("code", Code::from(error.kind).as_str());
         extensions.set("upstream", error.upstream);
         extensions.set("grpcStatus", error.grpc_status());
         extensions.set("attempts", error.attempts);
     })
+}
+
+/// The error of the throttled field at `path`.
+pub(super) fn throttled(throttled: &Throttled, path: Vec<PathSegment>) -> ServerError {
+    // Rounded up: a client that waits for so long is not turned away again.
+    let millis = |time: Duration| time.as_nanos().div_ceil(1_000_000) as u64;
+    let mut extensions = ErrorExtensionValues::default();
+    extensions.set("code", Code::RateLimited.as_str());
+    extensions.set("retryAfterMs", millis(throttled.retry_after));
+    extensions.set("limit", throttled.limit);
+    extensions.set("periodMs", millis(throttled.period));
+    let mut error = ServerError::new(throttled.message.clone(), None);
+    error.path = path;
+    error.extensions = Some(extensions);
+    error
 }

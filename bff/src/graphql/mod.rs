@@ -10,12 +10,19 @@
 mod config;
 mod context;
 mod error;
+mod extensions;
 mod greeter;
 
-use async_graphql::{EmptyMutation, MergedObject, MergedSubscription};
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use async_graphql::{
+    EmptyMutation, MergedObject, MergedSubscription,
+    parser::types::{TypeKind, TypeSystemDefinition},
+};
 
 pub use self::{config::Config, error::Code};
-use crate::upstream::Upstreams;
+use crate::{rate_limit::Limiter, upstream::Upstreams};
 
 /// What can be asked.
 #[derive(Default, MergedObject)]
@@ -28,11 +35,12 @@ pub struct Subscription(greeter::GreeterSubscription);
 /// The executable schema.
 pub type Schema = async_graphql::Schema<Query, EmptyMutation, Subscription>;
 
-/// The schema over `upstreams`, within the limits of `config`.
-pub fn schema(config: &Config, upstreams: Upstreams) -> Schema {
+/// The schema over `upstreams`, within the limits of `config` and of `limiter`.
+pub fn schema(config: &Config, upstreams: Upstreams, limiter: Arc<ArcSwap<Limiter>>) -> Schema {
     let mut builder = Schema::build(Query::default(), EmptyMutation, Subscription::default())
         .limit_depth(config.max_depth)
         .limit_complexity(config.max_complexity)
+        .extension(extensions::RateLimit(limiter))
         .data(upstreams);
     if !config.introspection {
         builder = builder.disable_introspection();
@@ -47,4 +55,39 @@ pub fn sdl() -> String {
     text.truncate(text.trim_end().len());
     text.push('\n');
     text
+}
+
+/// Every field of the schema as `Type.field`: what a rate limit can be about.
+pub fn coordinates() -> Vec<String> {
+    // Our own schema always parses; a test sees to it.
+    let Ok(document) = async_graphql::parser::parse_schema(sdl()) else {
+        return Vec::new();
+    };
+    let mut coordinates = Vec::new();
+    for definition in document.definitions {
+        if let TypeSystemDefinition::Type(definition) = definition
+            && let TypeKind::Object(object) = definition.node.kind
+        {
+            let parent = definition.node.name.node;
+            let fields = object.fields.into_iter();
+            coordinates.extend(fields.map(|field| format!("{parent}.{}", field.node.name.node)));
+        }
+    }
+    coordinates
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_coordinates_are_those_of_the_schema() {
+        let coordinates = coordinates();
+        for known in ["Query.hello", "Greeting.message", "Subscription.greetings"] {
+            assert!(
+                coordinates.iter().any(|c| c == known),
+                "{known} is not in {coordinates:?}"
+            );
+        }
+    }
 }

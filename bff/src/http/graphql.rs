@@ -1,50 +1,70 @@
 //! `/graphql` by POST and WebSocket, and the playground at `/`.
 
-use std::time::Duration;
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
-use async_graphql::http::{ALL_WEBSOCKET_PROTOCOLS, GraphiQLSource};
+use async_graphql::{
+    Data,
+    http::{ALL_WEBSOCKET_PROTOCOLS, GraphiQLSource},
+};
 use async_graphql_axum::{GraphQLProtocol, GraphQLRequest, GraphQLResponse, GraphQLWebSocket};
 use axum::{
     Router,
-    extract::{State, WebSocketUpgrade},
+    extract::{ConnectInfo, State, WebSocketUpgrade},
     http::{HeaderMap, StatusCode},
     response::{Html, IntoResponse, Response},
     routing::post,
 };
 use tokio::time::Instant;
+use tower_http::limit::RequestBodyLimitLayer;
 
-use crate::{graphql::Schema, resilience::deadline::Deadline};
+use super::client;
+use crate::{
+    graphql::Schema, rate_limit::ClientConfig, resilience::deadline::Deadline,
+    upstream::CallOptions,
+};
 
 /// A client's own, smaller wish for a deadline.
 const REQUEST_TIMEOUT: &str = "x-request-timeout";
+
+/// Bytes of a request's body; queries of people and programs are a hundredth of it.
+const MAX_BODY: usize = 1 << 20;
 
 #[derive(Clone)]
 struct Endpoint {
     schema: Schema,
     request_timeout: Duration,
+    clients: Arc<ClientConfig>,
 }
 
-pub(super) fn routes(schema: Schema, request_timeout: Duration) -> Router {
+pub(super) fn routes(schema: Schema, request_timeout: Duration, clients: ClientConfig) -> Router {
     let endpoint = Endpoint {
         schema,
         request_timeout,
+        clients: Arc::new(clients),
     };
     Router::new()
         .route("/graphql", post(execute).get(subscribe))
+        .layer(RequestBodyLimitLayer::new(MAX_BODY))
         .with_state(endpoint)
 }
 
 async fn execute(
     State(endpoint): State<Endpoint>,
+    ConnectInfo(peer): ConnectInfo<SocketAddr>,
     headers: HeaderMap,
     request: GraphQLRequest,
 ) -> Response {
-    let timeout = match requested_timeout(&headers) {
-        Ok(wish) => wish.unwrap_or(Duration::MAX).min(endpoint.request_timeout),
+    let wish = match requested_timeout(&headers) {
+        Ok(wish) => wish.filter(|wish| *wish < endpoint.request_timeout),
         Err(problem) => return (StatusCode::BAD_REQUEST, problem).into_response(),
     };
-    let deadline = Deadline::at(Instant::now() + timeout);
-    let request = request.into_inner().data(deadline);
+    let deadline = Instant::now() + wish.unwrap_or(endpoint.request_timeout);
+    let options = CallOptions {
+        deadline: Some(Deadline::at(deadline)),
+        client_deadline: wish.is_some(),
+    };
+    let client = client::identify(&endpoint.clients, peer, &headers);
+    let request = request.into_inner().data(options).data(client);
     GraphQLResponse::from(endpoint.schema.execute(request).await).into_response()
 }
 
@@ -64,12 +84,20 @@ fn requested_timeout(headers: &HeaderMap) -> Result<Option<Duration>, String> {
 
 async fn subscribe(
     State(endpoint): State<Endpoint>,
+    ConnectInfo(peer): ConnectInfo<SocketAddr>,
+    headers: HeaderMap,
     protocol: GraphQLProtocol,
     upgrade: WebSocketUpgrade,
 ) -> Response {
+    let mut data = Data::default();
+    data.insert(client::identify(&endpoint.clients, peer, &headers));
     upgrade
         .protocols(ALL_WEBSOCKET_PROTOCOLS)
-        .on_upgrade(move |socket| GraphQLWebSocket::new(socket, endpoint.schema, protocol).serve())
+        .on_upgrade(move |socket| {
+            GraphQLWebSocket::new(socket, endpoint.schema, protocol)
+                .with_data(data)
+                .serve()
+        })
 }
 
 pub(super) async fn playground() -> Html<String> {

@@ -1,5 +1,6 @@
 //! The HTTP surface.
 
+mod client;
 mod config;
 mod graphql;
 pub mod health;
@@ -11,13 +12,15 @@ use axum::{Router, routing::get};
 
 pub use self::config::Config;
 use self::health::Readiness;
-use crate::{graphql::Schema, telemetry::metrics::Metrics};
+use crate::{graphql::Schema, rate_limit::ClientConfig, telemetry::metrics::Metrics};
 
 /// What the routes need.
 #[derive(Clone)]
 pub struct Parts {
     /// Executes operations.
     pub schema: Schema,
+    /// How clients are told apart.
+    pub clients: ClientConfig,
     /// Deadline of a whole request.
     pub request_timeout: Duration,
     /// Whether `/` serves the playground.
@@ -31,7 +34,11 @@ pub struct Parts {
 /// Every route.
 pub fn router(parts: Parts) -> Router {
     let mut router = Router::new()
-        .merge(graphql::routes(parts.schema, parts.request_timeout))
+        .merge(graphql::routes(
+            parts.schema,
+            parts.request_timeout,
+            parts.clients,
+        ))
         .merge(health::routes(parts.readiness))
         .merge(metrics::routes(parts.metrics));
     if parts.playground {

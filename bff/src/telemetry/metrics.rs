@@ -4,6 +4,7 @@
 
 use std::{fmt, sync::Arc};
 
+use arc_swap::ArcSwap;
 use opentelemetry::{
     KeyValue,
     metrics::{Meter, MeterProvider},
@@ -14,6 +15,7 @@ use tokio::time::Instant;
 
 use crate::{
     discovery::Source,
+    rate_limit::{ActiveRule, Limiter},
     resilience::breaker::State,
     upstream::{Connected, Upstreams},
 };
@@ -63,6 +65,37 @@ impl Metrics {
     /// When a collected metric breaks the format's rules.
     pub fn render(&self) -> Result<String, prometheus::Error> {
         TextEncoder::new().encode_to_string(&self.registry.gather())
+    }
+
+    /// Watches the rate limits in force.
+    pub fn observe_limits(&self, limiter: &Arc<ArcSwap<Limiter>>) {
+        let meter = self.meter();
+        let each = Arc::clone(limiter);
+        meter
+            .u64_observable_counter("bff.rate_limit.calls")
+            .with_description("Calls by rule and verdict; a dry run's throttled calls went on.")
+            .with_callback(move |counter| {
+                for rule in each.load().all() {
+                    for (verdict, calls) in
+                        [("allowed", rule.allowed()), ("throttled", rule.throttled())]
+                    {
+                        let mut labels = rule_labels(rule);
+                        labels.push(KeyValue::new("verdict", verdict));
+                        counter.observe(calls, &labels);
+                    }
+                }
+            })
+            .build();
+        let each = Arc::clone(limiter);
+        meter
+            .u64_observable_gauge("bff.rate_limit.keys")
+            .with_description("Clients that a rule remembers.")
+            .with_callback(move |gauge| {
+                for rule in each.load().all() {
+                    gauge.observe(rule.keys() as u64, &rule_labels(rule));
+                }
+            })
+            .build();
     }
 
     /// Watches discovery, balance and resilience of `upstreams`.
@@ -174,6 +207,18 @@ impl Metrics {
             })
             .build();
     }
+}
+
+fn rule_labels(rule: &ActiveRule) -> Vec<KeyValue> {
+    vec![
+        KeyValue::new("field", rule.coordinate().as_str().to_owned()),
+        KeyValue::new("per", rule.rule().per.as_str()),
+        KeyValue::new("calls", i64::from(rule.rule().calls)),
+        KeyValue::new(
+            "period",
+            humantime::format_duration(rule.rule().period).to_string(),
+        ),
+    ]
 }
 
 fn breaker_labels(upstream: &Connected, state: State) -> [KeyValue; 2] {
