@@ -5,7 +5,7 @@ use std::{convert::Infallible, hint::black_box};
 
 use bff::{
     balance::{Balance, Connect, EjectionConfig, Options, Strategy},
-    discovery::{Instance, Members, consul},
+    discovery::{Instance, Members, parse_instances},
 };
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 use futures_util::future::{Ready, ready};
@@ -119,7 +119,7 @@ fn new_list(c: &mut Criterion) {
         group.bench_function(BenchmarkId::from_parameter(size), |b| {
             b.iter(|| {
                 let balance = balance(Strategy::P2c);
-                let list = consul::parse_instances(&body).unwrap_or_default();
+                let list = parse_instances(&body).unwrap_or_default();
                 balance.apply(&Members::Known(list.into()));
                 balance
             });

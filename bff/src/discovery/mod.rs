@@ -8,6 +8,7 @@
 
 mod config;
 pub mod consul;
+mod entries;
 pub mod fixed;
 mod membership;
 mod pace;
@@ -21,6 +22,7 @@ use tokio::{sync::watch as channel, time::Instant};
 
 pub use self::{
     config::Config,
+    entries::parse_instances,
     watch::{Answer, Catalog, CatalogError, WatchOptions, watch},
 };
 

@@ -1,6 +1,8 @@
 //! `cargo dev`: the whole system in one terminal, on real processes, with nothing to install.
 
-use std::{env, net::SocketAddr, path::PathBuf, process::ExitCode, time::Duration};
+use std::{
+    collections::HashMap, env, net::SocketAddr, path::PathBuf, process::ExitCode, time::Duration,
+};
 
 use anyhow::{Context, bail};
 use bff_tests::{
@@ -9,7 +11,7 @@ use bff_tests::{
 };
 use clap::{Parser, Subcommand};
 use futures_util::{StreamExt, stream::FuturesUnordered};
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep};
 
 /// A fixture Consul, some greeter-srv instances and the BFF.
 #[derive(Debug, Parser)]
@@ -100,6 +102,8 @@ async fn dev(cli: Cli) -> anyhow::Result<()> {
 #[derive(Default)]
 struct System {
     consul: Option<ConsulFixture>,
+    /// Where Consul is, the fixture or a real one.
+    url: Option<String>,
     greeters: Vec<Program>,
     bff: Option<Program>,
 }
@@ -111,6 +115,7 @@ impl System {
             Some(url) => url.trim_end_matches('/').to_owned(),
             None => self.consul.insert(ConsulFixture::start().await?).url(),
         };
+        self.url = Some(consul.clone());
         let executable = env::current_exe().context("this program's own path is unknown")?;
         for _ in 0..cli.instances {
             let args = [
@@ -209,6 +214,8 @@ impl System {
     /// The BFF first, so that it drains while its upstreams still answer.
     async fn stop(self) -> anyhow::Result<()> {
         const LIMIT: Duration = Duration::from_secs(30);
+        let programs = self.bff.iter().chain(&self.greeters);
+        let ours: Vec<_> = programs.map(Program::addr).collect();
         if let Some(bff) = self.bff {
             bff.stop(LIMIT).await.context("bff")?;
         }
@@ -217,12 +224,35 @@ impl System {
             .into_iter()
             .map(|greeter| greeter.stop(LIMIT))
             .collect();
-        timeout(LIMIT, async {
-            while let Some(stopped) = greeters.next().await {
-                stopped.context("greeter-srv")?;
-            }
-            Ok(())
-        })
-        .await?
+        while let Some(stopped) = greeters.next().await {
+            stopped.context("greeter-srv")?;
+        }
+        match self.url {
+            // The fixture forgets by itself.
+            Some(url) if self.consul.is_none() => deregister_killed(&url, &ours).await,
+            _ => Ok(()),
+        }
     }
+}
+
+/// Removes what a child that was killed could not remove itself.
+async fn deregister_killed(consul: &str, ours: &[SocketAddr]) -> anyhow::Result<()> {
+    let http = reqwest::Client::new();
+    let listed = http.get(format!("{consul}/v1/agent/services")).send().await;
+    // An agent that is away has nothing that could be removed.
+    let Ok(listed) = listed else { return Ok(()) };
+    let services: HashMap<String, serde_json::Value> = listed.json().await?;
+    for (id, service) in services {
+        let address = format!(
+            "{}:{}",
+            service["Address"].as_str().unwrap_or(""),
+            service["Port"]
+        );
+        if ours.iter().any(|addr| addr.to_string() == address) {
+            http.put(format!("{consul}/v1/agent/service/deregister/{id}"))
+                .send()
+                .await?;
+        }
+    }
+    Ok(())
 }
