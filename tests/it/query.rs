@@ -197,3 +197,17 @@ async fn a_body_beyond_all_reason_is_refused_before_it_is_read() {
     assert_eq!(system.greeters[0].call_count(), 0);
     assert!(system.bff.greets().await);
 }
+
+#[tokio::test]
+async fn fields_are_answered_in_the_order_they_were_asked_for() {
+    let system = System::start(1).await;
+    system.greeters[0].script(|script| script.latency = Duration::from_millis(50));
+    let answer = reqwest::Client::new()
+        .post(system.bff.url("/graphql"))
+        .json(&json!({ "query": "{ slow: hello { message } fast: __typename }" }))
+        .send()
+        .await
+        .unwrap();
+    let expected = r#"{"data":{"slow":{"message":"Hello, iveBoy!"},"fast":"Query"}}"#;
+    assert_eq!(answer.text().await.unwrap(), expected);
+}

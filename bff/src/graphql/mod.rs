@@ -12,15 +12,20 @@ mod context;
 mod error;
 mod extensions;
 mod greeter;
+mod order;
 
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use async_graphql::{
-    EmptyMutation, MergedObject, MergedSubscription,
-    parser::types::{TypeKind, TypeSystemDefinition},
+    EmptyMutation, MergedObject, MergedSubscription, Request, Response,
+    parser::{
+        parse_query,
+        types::{TypeKind, TypeSystemDefinition},
+    },
 };
 
+use self::order::Order;
 pub use self::{config::Config, error::Code};
 use crate::{rate_limit::Limiter, upstream::Upstreams};
 
@@ -46,6 +51,22 @@ pub fn schema(config: &Config, upstreams: Upstreams, limiter: Arc<ArcSwap<Limite
         builder = builder.disable_introspection();
     }
     builder.finish()
+}
+
+/// Executes `request` and answers in the order it asks for.
+pub async fn execute(schema: &Schema, mut request: Request) -> Response {
+    // Parsed here to know the order; what cannot be parsed is refused by the schema.
+    let order = match parse_query(&request.query) {
+        Ok(document) => {
+            let order = Order::of(&document, request.operation_name.as_deref());
+            request.set_parsed_query(document);
+            order
+        }
+        Err(_) => Order::default(),
+    };
+    let mut response = schema.execute(request).await;
+    order.apply(&mut response.data);
+    response
 }
 
 /// The schema in the schema definition language, as `schema/schema.graphql` holds it.

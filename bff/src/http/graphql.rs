@@ -19,7 +19,9 @@ use tower_http::limit::RequestBodyLimitLayer;
 
 use super::client;
 use crate::{
-    graphql::Schema, rate_limit::ClientConfig, resilience::deadline::Deadline,
+    graphql::{self, Schema},
+    rate_limit::ClientConfig,
+    resilience::deadline::Deadline,
     upstream::CallOptions,
 };
 
@@ -65,7 +67,7 @@ async fn execute(
     };
     let client = client::identify(&endpoint.clients, peer, &headers);
     let request = request.into_inner().data(options).data(client);
-    GraphQLResponse::from(endpoint.schema.execute(request).await).into_response()
+    GraphQLResponse::from(graphql::execute(&endpoint.schema, request).await).into_response()
 }
 
 /// The timeout a client asks for: milliseconds, or a number with a unit such as `1s`.
