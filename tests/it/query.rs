@@ -199,6 +199,26 @@ async fn a_body_beyond_all_reason_is_refused_before_it_is_read() {
 }
 
 #[tokio::test]
+async fn f23_a_small_document_whose_fragments_multiply_is_refused_at_once() {
+    let system = System::start(1).await;
+    let mut bomb = "{ ...F0 } ".to_owned();
+    for n in 0..15 {
+        let spreads = format!("...F{} ", n + 1).repeat(20);
+        bomb += &format!("fragment F{n} on Query {{ {spreads} }} ");
+    }
+    bomb += "fragment F15 on Query { hello { message } }";
+    let answer = system.bff.query(&bomb).await;
+    assert!(
+        answer["errors"][0]["message"]
+            .as_str()
+            .unwrap()
+            .contains("too large"),
+        "{answer}"
+    );
+    assert_eq!(system.greeters[0].call_count(), 0);
+}
+
+#[tokio::test]
 async fn fields_are_answered_in_the_order_they_were_asked_for() {
     let system = System::start(1).await;
     system.greeters[0].script(|script| script.latency = Duration::from_millis(50));

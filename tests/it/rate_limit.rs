@@ -124,3 +124,33 @@ async fn a_subscription_is_limited_when_it_is_asked_for_and_not_with_each_event(
         "{refused}"
     );
 }
+
+#[tokio::test]
+async fn a_field_that_cannot_be_null_in_an_object_that_cannot_either_leaves_no_data() {
+    let system = limited("Greeting.message", "calls = 1\nperiod = '1m'").await;
+    let mut client = Client::connect(&system).await;
+    client
+        .send(subscribe("subscription { greetings { message } }"))
+        .await;
+    assert!(client.next().await["payload"]["data"]["greetings"].is_object());
+    let next = client.next().await;
+    assert!(next["payload"]["data"].is_null(), "{next}");
+    assert_eq!(
+        next["payload"]["errors"][0]["extensions"]["code"], "RATE_LIMITED",
+        "{next}"
+    );
+}
+
+#[tokio::test]
+async fn an_operation_that_does_not_run_is_not_counted() {
+    let system = limited("Subscription.greetings", "calls = 1\nperiod = '1m'").await;
+    let query = "query A { hello { message } } subscription B { greetings { message } }";
+    for _ in 0..3 {
+        let body = json!({ "query": query, "operationName": "A" });
+        let request = reqwest::Client::new()
+            .post(system.bff.url("/graphql"))
+            .json(&body);
+        let answer: Value = request.send().await.unwrap().json().await.unwrap();
+        assert!(answer["data"]["hello"].is_object(), "{answer}");
+    }
+}

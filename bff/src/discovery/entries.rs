@@ -52,7 +52,7 @@ pub(super) fn instances(entries: Vec<ServiceEntry>) -> Result<Vec<Instance>, Con
 /// The instances in a body of `/v1/health/service/…`, each address once.
 ///
 /// # Errors
-/// [`ConsulError::Failed`] when it is no such body or lists something that is no address.
+/// [`ConsulError::Failed`] when it is no such body, or lists only what cannot be called.
 pub fn parse_instances(body: &[u8]) -> Result<Vec<Instance>, ConsulError> {
     let entries =
         serde_json::from_slice(body).map_err(|error| ConsulError::Failed(error.to_string()))?;

@@ -13,6 +13,7 @@ mod error;
 mod extensions;
 mod greeter;
 mod order;
+mod size;
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! Answers in the order they were asked for.
+//! Answers to requests by POST in the order they were asked for.
 //!
 //! The fields of an object are resolved at the same time, and the library writes them down as they
 //! come in. GraphQL wants them as they stand in the query ("Executing Selection Sets": an ordered
@@ -10,7 +10,7 @@ use async_graphql::{
     parser::types::{ExecutableDocument, Selection, SelectionSet},
 };
 
-/// Fields counted while the order is read; a query beyond that is refused by its limits anyway.
+/// Fields counted while the order is read; `size.rs` refuses a document beyond that.
 const MAX_FIELDS: usize = 10_000;
 /// How deep selections are followed, for the same reason.
 const MAX_DEPTH: usize = 100;

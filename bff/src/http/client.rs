@@ -1,6 +1,6 @@
 //! Who is asking, as far as the rate limit wants to know.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use axum::http::HeaderMap;
 
@@ -13,33 +13,38 @@ use crate::rate_limit::{ClientConfig, ClientKey, Identity};
 /// from the right. With fewer values than that the request did not come through all of them, and
 /// the peer is the client.
 pub(super) fn identify(config: &ClientConfig, peer: SocketAddr, headers: &HeaderMap) -> ClientKey {
-    let named = match config.by {
+    let address = match config.by {
+        Identity::Header => match headers.get(&config.header) {
+            Some(name) => return ClientKey::of(&String::from_utf8_lossy(name.as_bytes())),
+            None => None,
+        },
         Identity::Peer => None,
         Identity::ForwardedFor => forwarded_for(headers, config.trusted_proxies),
-        Identity::Header => headers
-            .get(&config.header)
-            .and_then(|value| value.to_str().ok())
-            .map(str::to_owned),
     };
-    match named {
-        Some(name) => ClientKey::of(&name),
-        None => ClientKey::of(&peer.ip().to_string()),
+    ClientKey::of(&network(address.unwrap_or(peer.ip())).to_string())
+}
+
+/// What one client has to itself: an IPv4 address, or the 64 bits of an IPv6 network within which
+/// it may choose its address at will.
+fn network(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(v6) => IpAddr::V6((u128::from(v6) & !u128::from(u64::MAX)).into()),
+        v4 => v4,
     }
 }
 
-fn forwarded_for(headers: &HeaderMap, trusted_proxies: usize) -> Option<String> {
-    let values: Vec<&str> = headers
-        .get_all("x-forwarded-for")
+fn forwarded_for(headers: &HeaderMap, trusted_proxies: usize) -> Option<IpAddr> {
+    // Split as bytes: what a client wrote into the line must not spoil what a proxy appended.
+    let lines = headers.get_all("x-forwarded-for");
+    let values: Vec<&[u8]> = lines
         .iter()
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|value| value.split(','))
-        .map(str::trim)
+        .flat_map(|line| line.as_bytes().split(|byte| *byte == b','))
         .collect();
     let index = values.len().checked_sub(trusted_proxies)?;
-    values
-        .get(index)
-        .filter(|value| !value.is_empty())
-        .map(|value| (*value).to_owned())
+    let value = std::str::from_utf8(values.get(index)?).ok()?.trim();
+    // Some proxies append the port.
+    let bare = || value.trim_matches(['[', ']']).parse().ok();
+    bare().or_else(|| value.parse().ok().map(|addr: SocketAddr| addr.ip()))
 }
 
 #[cfg(test)]
@@ -103,5 +108,27 @@ mod tests {
             ClientKey::of("me")
         );
         assert_eq!(key(Identity::Header, 1, &[]), ClientKey::of("10.0.0.1"));
+    }
+
+    #[test]
+    fn ports_and_what_a_client_writes_into_the_line_do_not_make_it_another_client() {
+        let with_port = [("x-forwarded-for", "1.2.3.4:5678")];
+        assert_eq!(
+            key(Identity::ForwardedFor, 1, &with_port),
+            ClientKey::of("1.2.3.4")
+        );
+        let v6 = [("x-forwarded-for", "[2001:db8::1]:443")];
+        let same_network = [("x-forwarded-for", "2001:db8::ffff")];
+        let ours = key(Identity::ForwardedFor, 1, &v6);
+        assert_eq!(ours, key(Identity::ForwardedFor, 1, &same_network));
+        let mut map = HeaderMap::new();
+        let spoilt = axum::http::HeaderValue::from_bytes(b"\xff\xfe, 1.2.3.4").unwrap();
+        map.append("x-forwarded-for", spoilt);
+        let config = ClientConfig {
+            by: Identity::ForwardedFor,
+            ..ClientConfig::default()
+        };
+        let peer = "10.0.0.1:1".parse().unwrap();
+        assert_eq!(identify(&config, peer, &map), ClientKey::of("1.2.3.4"));
     }
 }

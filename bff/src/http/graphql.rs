@@ -28,7 +28,7 @@ use crate::{
 /// A client's own, smaller wish for a deadline.
 const REQUEST_TIMEOUT: &str = "x-request-timeout";
 
-/// Bytes of a request's body; queries of people and programs are a hundredth of it.
+/// Bytes of a request's body, or of a WebSocket message; queries of people and programs are a hundredth of it.
 const MAX_BODY: usize = 1 << 20;
 
 #[derive(Clone)]
@@ -94,6 +94,8 @@ async fn subscribe(
     let mut data = Data::default();
     data.insert(client::identify(&endpoint.clients, peer, &headers));
     upgrade
+        .max_message_size(MAX_BODY)
+        .max_frame_size(MAX_BODY)
         .protocols(ALL_WEBSOCKET_PROTOCOLS)
         .on_upgrade(move |socket| {
             GraphQLWebSocket::new(socket, endpoint.schema, protocol)

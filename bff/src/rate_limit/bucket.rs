@@ -126,8 +126,9 @@ pub(super) struct FixedWindow {
     calls: u32,
     period: Duration,
     start: Instant,
-    /// When the window opened, in nanoseconds since `start`, and the calls in it.
-    keys: Keys<(u64, u32)>,
+    /// The calls in the window, and when it opened, in nanoseconds since `start`: in this order,
+    /// so that a client that used its window up is forgotten last.
+    keys: Keys<(u32, u64)>,
 }
 
 impl FixedWindow {
@@ -135,12 +136,12 @@ impl FixedWindow {
         let now = now.saturating_duration_since(self.start).as_nanos() as u64;
         let period = self.period.as_nanos() as u64;
         self.keys.update(key, |old| {
-            let (opened, used) = match old {
-                Some((opened, used)) if now - opened.min(now) < period => (opened, used),
-                _ => (now, 0),
+            let (used, opened) = match old {
+                Some((used, opened)) if now - opened.min(now) < period => (used, opened),
+                _ => (0, now),
             };
             match used.checked_add(cost.get()) {
-                Some(used) if used <= self.calls => (Some((opened, used)), Ok(())),
+                Some(used) if used <= self.calls => (Some((used, opened)), Ok(())),
                 _ => (
                     None,
                     Err(Duration::from_nanos((opened + period).saturating_sub(now))),

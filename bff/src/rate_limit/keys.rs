@@ -9,9 +9,10 @@ const SHARDS: usize = 64;
 
 /// At most so many keys, in shards that are locked one at a time.
 ///
-/// When a shard is full, the eighth of its entries with the smallest values goes. The values are
-/// times, so these are the clients that have been quiet for longest: forgetting one that has its
-/// whole limit again loses nothing, and one that is being throttled is the last to go.
+/// When a shard is full, the eighth of its entries with the smallest values goes. Whoever stores
+/// values sees to it that those are the clients that used the least, or have been quiet for
+/// longest: forgetting one that has its whole limit again loses nothing, and one that is being
+/// throttled is the last to go.
 #[derive(Debug)]
 pub(super) struct Keys<V> {
     shards: Box<[Mutex<HashMap<u64, V>>]>,

@@ -86,11 +86,17 @@ impl Limiter {
         let mut fields: HashMap<String, HashMap<String, Arc<[ActiveRule]>>> = HashMap::new();
         for (coordinate, rules) in &config.fields.0 {
             let (parent, field) = coordinate.parts();
-            let old = self.rules(parent, field).unwrap_or_default();
+            let mut old: Vec<_> = self
+                .rules(parent, field)
+                .unwrap_or_default()
+                .iter()
+                .collect();
             let active = rules.0.iter().map(|rule| {
-                let before = old.iter().find(|before| {
+                // Each goes on in one place only: two rules on one bucket would count twice.
+                let place = old.iter().position(|before| {
                     same_quota(&before.rule, rule) && before.state.max_keys == config.max_keys
                 });
+                let before = place.map(|place| old.remove(place));
                 ActiveRule::new(coordinate, rule, config, before)
             });
             let active: Arc<[ActiveRule]> = active.collect();
@@ -105,6 +111,11 @@ impl Limiter {
     /// The rules of a field, if it has any: all that a field without a rule costs.
     pub fn rules(&self, parent: &str, field: &str) -> Option<&[ActiveRule]> {
         self.fields.get(parent)?.get(field).map(|rules| &**rules)
+    }
+
+    /// Whether any field of `parent` has a rule.
+    pub fn limits_type(&self, parent: &str) -> bool {
+        self.fields.contains_key(parent)
     }
 
     /// Asks `rules` for one call of `client`. A call counts against each rule up to the first

@@ -213,6 +213,8 @@ fn rule_labels(rule: &ActiveRule) -> Vec<KeyValue> {
     vec![
         KeyValue::new("field", rule.coordinate().as_str().to_owned()),
         KeyValue::new("per", rule.rule().per.as_str()),
+        KeyValue::new("cost", i64::from(rule.rule().cost)),
+        KeyValue::new("dry_run", rule.rule().dry_run),
         KeyValue::new("calls", i64::from(rule.rule().calls)),
         KeyValue::new(
             "period",

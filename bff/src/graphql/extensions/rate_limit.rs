@@ -3,22 +3,26 @@
 //! A throttled field answers `null`, and its error is added when the operation is done. Returning
 //! the error from the hook would lose the siblings' data.
 
-use std::sync::{
-    Arc, Mutex, PoisonError,
-    atomic::{AtomicUsize, Ordering},
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
 };
 
 use arc_swap::ArcSwap;
 use async_graphql::{
-    PathSegment, QueryPathNode, QueryPathSegment, Response, ServerResult, Value, Variables,
+    PathSegment, QueryPathNode, QueryPathSegment, Request, Response, ServerError, ServerResult,
+    ValidationResult, Value,
     extensions::{
-        Extension, ExtensionContext, ExtensionFactory, NextExecute, NextParseQuery, NextResolve,
-        ResolveInfo,
+        Extension, ExtensionContext, ExtensionFactory, NextExecute, NextPrepareRequest,
+        NextResolve, NextValidation, ResolveInfo,
     },
     parser::types::{ExecutableDocument, OperationType, Selection, SelectionSet},
 };
 
-use super::super::error;
+use super::super::{error, size};
 use crate::rate_limit::{ActiveRule, ClientKey, Limiter, Throttled};
 
 /// Makes the extension for each request.
@@ -30,6 +34,8 @@ impl ExtensionFactory for RateLimit {
             limiter: self.0.load_full(),
             root_fields: AtomicUsize::new(0),
             throttled: Mutex::default(),
+            objects: Mutex::default(),
+            subscribed: Mutex::default(),
         })
     }
 }
@@ -40,6 +46,10 @@ struct PerRequest {
     /// Fields of the root that were asked for.
     root_fields: AtomicUsize,
     throttled: Mutex<Vec<ThrottledField>>,
+    /// Objects with fields that have rules, by path, and whether they may be `null`.
+    objects: Mutex<HashMap<String, bool>>,
+    /// The root fields of a subscription that is about to be validated: response key and name.
+    subscribed: Mutex<Vec<(String, String)>>,
 }
 
 struct ThrottledField {
@@ -51,35 +61,49 @@ struct ThrottledField {
 
 #[async_trait::async_trait]
 impl Extension for PerRequest {
-    /// Subscriptions are counted when they are asked for, not with each event.
-    async fn parse_query(
+    /// Before anything reads the document: whether it can be read, and what a subscription asks.
+    async fn prepare_request(
         &self,
         ctx: &ExtensionContext<'_>,
-        query: &str,
-        variables: &Variables,
-        next: NextParseQuery<'_>,
-    ) -> ServerResult<ExecutableDocument> {
-        let document = next.run(ctx, query, variables).await?;
-        for (_, operation) in document.operations.iter() {
-            if operation.node.ty != OperationType::Subscription {
-                continue;
-            }
+        mut request: Request,
+        next: NextPrepareRequest<'_>,
+    ) -> ServerResult<Request> {
+        let operation_name = request.operation_name.clone();
+        let document = request.parsed_query()?;
+        size::check(document)?;
+        let mut operations = document.operations.iter();
+        let operation = operations.find(|(name, _)| match (&operation_name, name) {
+            (Some(wanted), Some(name)) => name.as_str() == wanted,
+            (wanted, _) => wanted.is_none(),
+        });
+        if let Some((_, operation)) = operation
+            && operation.node.ty == OperationType::Subscription
+        {
             let mut fields = Vec::new();
-            root_fields(
-                &document,
-                &operation.node.selection_set.node,
-                0,
-                &mut fields,
-            );
-            for (key, name) in fields {
-                let rules = self.limiter.rules("Subscription", name);
-                if let Some(Err(throttled)) = rules.map(|rules| self.take(ctx, rules)) {
-                    let path = vec![PathSegment::Field(key.to_owned())];
-                    return Err(error::throttled(&throttled, path));
-                }
+            root_fields(document, &operation.node.selection_set.node, &mut fields);
+            *lock(&self.subscribed) = fields;
+        }
+        next.run(ctx, request).await
+    }
+
+    /// Subscriptions are counted when they are asked for, not with each event; those that are
+    /// refused for another reason are not counted.
+    async fn validation(
+        &self,
+        ctx: &ExtensionContext<'_>,
+        next: NextValidation<'_>,
+    ) -> Result<ValidationResult, Vec<ServerError>> {
+        let result = next.run(ctx).await?;
+        for (key, name) in std::mem::take(&mut *lock(&self.subscribed)) {
+            let rules = self.limiter.rules("Subscription", &name);
+            if let Some(Err(throttled)) = rules.map(|rules| self.take(ctx, rules)) {
+                return Err(vec![error::throttled(
+                    &throttled,
+                    vec![PathSegment::Field(key)],
+                )]);
             }
         }
-        Ok(document)
+        Ok(result)
     }
 
     async fn resolve(
@@ -91,9 +115,17 @@ impl Extension for PerRequest {
         if info.path_node.parent.is_none() {
             self.root_fields.fetch_add(1, Ordering::Relaxed);
         }
-        let rules = match info.parent_type {
-            "Subscription" => None,
-            parent => self.limiter.rules(parent, info.name),
+        // An object that may lose a throttled field: can it be null itself?
+        if self.limiter.limits_type(base_type(info.return_type)) {
+            let nullable = !info.return_type.ends_with('!');
+            lock(&self.objects).insert(path_text(&path_of(info.path_node)), nullable);
+        }
+        let rules = match (info.parent_type, &info.path_node.segment) {
+            // Counted when it was asked for.
+            ("Subscription", _) => None,
+            // An item of a list whose field has been counted.
+            (_, QueryPathSegment::Index(_)) => None,
+            (parent, QueryPathSegment::Name(_)) => self.limiter.rules(parent, info.name),
         };
         let Some(rules) = rules else {
             return next.run(ctx, info).await;
@@ -108,10 +140,7 @@ impl Extension for PerRequest {
             throttled,
             nullable,
         };
-        self.throttled
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .push(field);
+        lock(&self.throttled).push(field);
         Ok(Some(Value::Null))
     }
 
@@ -122,12 +151,7 @@ impl Extension for PerRequest {
         next: NextExecute<'_>,
     ) -> Response {
         let mut response = next.run(ctx, operation_name).await;
-        let throttled = std::mem::take(
-            &mut *self
-                .throttled
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner),
-        );
+        let throttled = std::mem::take(&mut *lock(&self.throttled));
         if throttled.is_empty() {
             return response;
         }
@@ -136,13 +160,12 @@ impl Extension for PerRequest {
         if waits.len() == self.root_fields.load(Ordering::Relaxed)
             && let Some(wait) = waits.into_iter().max()
         {
-            let seconds = wait.as_millis().div_ceil(1000).max(1) as u64;
+            let seconds = wait.as_nanos().div_ceil(1_000_000_000).max(1) as u64;
             response.http_headers.insert("retry-after", seconds.into());
         }
         for field in throttled {
             if !field.nullable {
-                // The object that should hold it cannot be without it.
-                clear(&mut response.data, &field.path[..field.path.len() - 1]);
+                self.clear_object(&mut response.data, &field.path);
             }
             response
                 .errors
@@ -158,6 +181,16 @@ impl PerRequest {
         self.limiter
             .take(rules, client.unwrap_or_else(|| ClientKey::of("")))
     }
+
+    /// The object that should hold the field at `path` cannot be without it: it is `null` if it
+    /// may be, and otherwise the whole answer is.
+    fn clear_object(&self, data: &mut Value, path: &[PathSegment]) {
+        let object = &path[..path.len().saturating_sub(1)];
+        match lock(&self.objects).get(&path_text(object)) {
+            Some(true) => clear(data, object),
+            Some(false) | None => *data = Value::Null,
+        }
+    }
 }
 
 fn path_of(node: &QueryPathNode<'_>) -> Vec<PathSegment> {
@@ -170,6 +203,26 @@ fn path_of(node: &QueryPathNode<'_>) -> Vec<PathSegment> {
         .collect();
     path.reverse();
     path
+}
+
+fn path_text(path: &[PathSegment]) -> String {
+    path.iter().fold(String::new(), |mut text, segment| {
+        match segment {
+            PathSegment::Field(name) => text.push_str(name),
+            PathSegment::Index(index) => text.push_str(&index.to_string()),
+        }
+        text.push('.');
+        text
+    })
+}
+
+/// The type without its lists and exclamation marks.
+fn base_type(written: &str) -> &str {
+    written.trim_matches(['[', ']', '!'])
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Puts `null` at `path`.
@@ -186,21 +239,18 @@ fn clear(data: &mut Value, path: &[PathSegment]) {
     }
 }
 
-/// How deep fragments of the root are followed; validation refuses cycles, but comes later.
-const MAX_FRAGMENTS: usize = 32;
-
-/// The fields of an operation's root, through its fragments: response key and name.
-fn root_fields<'d>(
-    document: &'d ExecutableDocument,
-    selections: &'d SelectionSet,
-    depth: usize,
-    fields: &mut Vec<(&'d str, &'d str)>,
+/// The fields of an operation's root, through its fragments: response key and name. The document
+/// is known to be of a size that can be followed.
+fn root_fields(
+    document: &ExecutableDocument,
+    selections: &SelectionSet,
+    fields: &mut Vec<(String, String)>,
 ) {
     for selection in &selections.items {
         let nested = match &selection.node {
             Selection::Field(field) => {
-                let key = field.node.response_key().node.as_str();
-                fields.push((key, field.node.name.node.as_str()));
+                let key = field.node.response_key().node.to_string();
+                fields.push((key, field.node.name.node.to_string()));
                 continue;
             }
             Selection::InlineFragment(inline) => Some(&inline.node.selection_set.node),
@@ -209,10 +259,8 @@ fn root_fields<'d>(
                 .get(&spread.node.fragment_name.node)
                 .map(|fragment| &fragment.node.selection_set.node),
         };
-        if let Some(nested) = nested
-            && depth < MAX_FRAGMENTS
-        {
-            root_fields(document, nested, depth + 1, fields);
+        if let Some(nested) = nested {
+            root_fields(document, nested, fields);
         }
     }
 }

@@ -67,8 +67,10 @@ impl Run {
     }
 
     /// A call failed, the `call`-th that was let through, of `admitted` so far.
-    fn extend(&mut self, call: u64, admitted: u64, window: Duration, now: Instant) {
-        if self.failures == 0 || now.duration_since(self.began) > window {
+    /// With a `window` a run has to fit into it.
+    fn extend(&mut self, call: u64, admitted: u64, window: Option<Duration>, now: Instant) {
+        let stale = window.is_some_and(|window| now.duration_since(self.began) > window);
+        if self.failures == 0 || stale {
             *self = Self {
                 failures: 1,
                 from: admitted,
@@ -202,10 +204,15 @@ impl Machine {
         let config = &self.config;
         match &mut self.state {
             Inner::Closed { window, run } => {
+                // "So many in a row" means just that, however rare the calls.
+                let run_window = config
+                    .consecutive_failures
+                    .is_none()
+                    .then_some(config.window);
                 match effect {
                     Effect::Neutral => return,
                     Effect::Success => *run = Run::none(now),
-                    Effect::Failure => run.extend(token.call, self.admitted, config.window, now),
+                    Effect::Failure => run.extend(token.call, self.admitted, run_window, now),
                     // In the ratio only: an upstream that sheds is alive.
                     Effect::Overload => {}
                 }

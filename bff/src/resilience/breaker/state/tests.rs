@@ -133,6 +133,19 @@ fn one_failing_call_a_minute_does_not_open_it() {
 }
 
 #[test]
+fn failures_in_a_row_open_it_however_rare_they_are() {
+    let mut t = Setup::new(Config {
+        consecutive_failures: Some(5),
+        ..Config::default()
+    });
+    for _ in 0..5 {
+        t.now += 60 * SECOND;
+        assert!(t.call(Effect::Failure));
+    }
+    assert_eq!(t.state(), State::Open);
+}
+
+#[test]
 fn fewer_calls_than_the_minimum_do_not_open_it() {
     let mut t = Setup::auto();
     for _ in 0..19 {
