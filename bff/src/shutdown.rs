@@ -1,4 +1,5 @@
-//! Stopping without dropping anybody: signals, and a drain with a limit.
+//! Stopping: signals, and a drain with a limit. Requests finish; WebSockets end with the process,
+//! because the server does not know of them any more.
 
 use std::{io, net::SocketAddr, time::Duration};
 

@@ -12,8 +12,8 @@ use super::Connect;
 pub struct Http2 {
     /// How long a TCP connection may take to come up.
     pub connect_timeout: Duration,
-    /// How often a ping asks whether the connection is alive. Without it a peer that froze or
-    /// lost its network is never noticed.
+    /// How often, while calls are open, a ping asks whether the connection is alive. Without it a
+    /// peer that froze or lost its network is never noticed.
     pub keepalive: Duration,
 }
 

@@ -2,6 +2,9 @@
 //!
 //! Fragments that spread each other multiply: fifteen of them can be five kilobytes and more
 //! fields than atoms. Depth and complexity limits follow every spread, so they do not help.
+//!
+//! Called from the rate limit's hook (`extensions/rate_limit.rs`), which requests by POST and by
+//! WebSocket both pass: a hook of its own would cost every field of every query a call.
 
 use async_graphql::{
     ServerError, ServerResult,

@@ -48,8 +48,8 @@ pub struct Config {
     #[serde(with = "humantime_serde")]
     #[garde(custom(within(ms(10)..=secs(60))))]
     pub connect_timeout: Duration,
-    /// How often an HTTP/2 ping asks whether a connection is alive; half of it again without
-    /// an answer closes the connection.
+    /// How often, while calls are open, an HTTP/2 ping asks whether a connection is alive; half
+    /// of it again without an answer closes the connection.
     #[serde(with = "humantime_serde")]
     #[garde(custom(within(secs(1)..=secs(3600))))]
     pub keepalive: Duration,

@@ -1,8 +1,9 @@
 //! Sending a failed call again: to another instance, within a budget and the deadline.
 //!
 //! After gRPC A6: a call is committed once its first message has arrived. A call that was never
-//! sent is sent again at once and costs no budget (A6 calls that a transparent retry); one that
-//! may have run is sent again only if its method is declared idempotent.
+//! sent is sent again at once, and the first time that costs no budget (A6 calls that a
+//! transparent retry); one that may have run is sent again only if its method is declared
+//! idempotent.
 
 mod config;
 mod policy;
