@@ -5,18 +5,13 @@ use std::{
     convert::Infallible,
     sync::Arc,
     task::{Context, Poll},
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use bff::{
     balance::{Balance, Connect, EjectionConfig, Options, Strategy},
     discovery::{Instance, Members},
-    resilience::{
-        self, Layers, Method,
-        breaker::{self, Breaker},
-        bulkhead::Bulkhead,
-        retry::{self, RetryLayer},
-    },
+    resilience::{self, Layers, Method, Settings},
 };
 use bytes::Bytes;
 use criterion::{Criterion, criterion_group, criterion_main};
@@ -67,14 +62,7 @@ impl Connect for ToInner {
 }
 
 fn layers() -> Layers {
-    let attempt_timeout = Duration::from_millis(500);
-    Layers {
-        timeout: Duration::from_secs(2),
-        attempt_timeout,
-        bulkhead: Bulkhead::new(1000),
-        retry: RetryLayer::new(&retry::Config::default()),
-        breaker: Breaker::new("bench", &breaker::Config::default(), attempt_timeout),
-    }
+    Layers::new("bench", &Settings::default())
 }
 
 fn balance() -> Balance<ToInner> {

@@ -25,10 +25,7 @@ use tower::{BoxError, Service, ServiceExt};
 use crate::{
     balance::{Balance, Connect, EjectionConfig, Options, Strategy},
     discovery::{Instance, Members},
-    resilience::{
-        self, Layers, Method, UpstreamService, breaker::Breaker, bulkhead::Bulkhead, classify,
-        retry::RetryLayer,
-    },
+    resilience::{self, Layers, Method, Settings, UpstreamService, classify},
 };
 
 pub(crate) const MS: Duration = Duration::from_millis(1);
@@ -281,19 +278,13 @@ impl Stack {
         Self::with(behaviour, |_| {})
     }
 
-    pub(crate) fn with(behaviour: &Behaviour, change: impl FnOnce(&mut Layers)) -> Self {
+    pub(crate) fn with(behaviour: &Behaviour, change: impl FnOnce(&mut Settings)) -> Self {
         let world = World::new(&[const { GOOD }; 4]);
         world.set_all(behaviour);
         let balance = world.balance(Strategy::P2c, &members(0..4));
-        let attempt_timeout = 500 * MS;
-        let mut layers = Layers {
-            timeout: 2 * SECOND,
-            attempt_timeout,
-            bulkhead: Bulkhead::new(1000),
-            retry: RetryLayer::new(&resilience::retry::Config::default()),
-            breaker: breaker(resilience::breaker::Config::default()),
-        };
-        change(&mut layers);
+        let mut settings = Settings::default();
+        change(&mut settings);
+        let layers = Layers::new("service", &settings);
         let service = resilience::stack(balance.clone(), &layers);
         Self {
             world,
@@ -302,10 +293,6 @@ impl Stack {
             service,
         }
     }
-}
-
-pub(crate) fn breaker(config: resilience::breaker::Config) -> Breaker {
-    Breaker::new("service", &config, 2 * SECOND)
 }
 
 pub(crate) const IDEMPOTENT: Method = Method {

@@ -5,9 +5,7 @@ use std::{net::SocketAddr, time::Duration};
 use bff::{
     balance::{Balance, EjectionConfig, Options, Strategy, channel::Http2},
     discovery::{Instance, Members},
-    resilience::{
-        self, Layers, UpstreamService, breaker::Breaker, bulkhead::Bulkhead, retry::RetryLayer,
-    },
+    resilience::{self, Layers, Settings, UpstreamService},
 };
 use proto::helloworld::greeter_client::GreeterClient;
 
@@ -42,15 +40,7 @@ impl GreeterStack {
         };
         let balance = Balance::new(options, http2);
         balance.apply(&Members::Known(addrs.iter().map(instance).collect()));
-        let breaker = resilience::breaker::Config::default();
-        let attempt_timeout = Duration::from_millis(500);
-        let layers = Layers {
-            timeout: Duration::from_secs(2),
-            attempt_timeout,
-            bulkhead: Bulkhead::new(1000),
-            retry: RetryLayer::new(&resilience::retry::Config::default()),
-            breaker: Breaker::new("greeter", &breaker, Duration::from_secs(2)),
-        };
+        let layers = Layers::new("greeter", &Settings::default());
         let client = GreeterClient::new(resilience::stack(balance, &layers));
         Self { client, layers }
     }

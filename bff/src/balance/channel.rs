@@ -8,7 +8,7 @@ use tonic::transport::{Channel, Endpoint};
 use super::Connect;
 
 /// Connects over plaintext HTTP/2.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Http2 {
     /// How long a TCP connection may take to come up.
     pub connect_timeout: Duration,

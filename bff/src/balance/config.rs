@@ -18,7 +18,7 @@ pub enum Strategy {
 }
 
 /// When an instance is left out for a while (outlier detection; compare gRPC A50).
-#[derive(Clone, Debug, Deserialize, Serialize, Validate)]
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize, Validate)]
 #[serde(default, deny_unknown_fields)]
 pub struct EjectionConfig {
     /// Failures in a row that eject an instance.

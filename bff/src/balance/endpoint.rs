@@ -1,10 +1,11 @@
 //! One instance as the balancer sees it: what it costs, whether it takes calls, its connection.
 
 use std::sync::{
-    Mutex, MutexGuard, OnceLock, PoisonError,
+    Arc, Mutex, MutexGuard, PoisonError,
     atomic::{AtomicU32, Ordering},
 };
 
+use arc_swap::ArcSwapOption;
 use http::uri::Authority;
 use tokio::time::Instant;
 
@@ -21,7 +22,9 @@ pub(super) struct Endpoint<S> {
     estimate: Mutex<Estimate>,
     gate: Mutex<Gate>,
     /// Made by the first call: most of a long list may never be used.
-    channel: OnceLock<S>,
+    channel: ArcSwapOption<S>,
+    /// Held while the channel is made or forgotten, so that none is made twice.
+    making: Mutex<()>,
 }
 
 impl<S> Endpoint<S> {
@@ -32,7 +35,8 @@ impl<S> Endpoint<S> {
             in_flight: AtomicU32::new(0),
             estimate: Mutex::new(Estimate::new(now)),
             gate: Mutex::new(Gate::new()),
-            channel: OnceLock::new(),
+            channel: ArcSwapOption::empty(),
+            making: Mutex::default(),
         }
     }
 
@@ -74,8 +78,27 @@ impl<S> Endpoint<S> {
         lock(&self.gate)
     }
 
-    pub(super) fn channel(&self, connect: impl FnOnce(&Authority) -> S) -> &S {
-        self.channel.get_or_init(|| connect(&self.address))
+    /// Its channel, made by `connect` if it has none.
+    pub(super) fn channel(&self, connect: impl FnOnce(&Authority) -> S) -> S
+    where
+        S: Clone,
+    {
+        if let Some(channel) = &*self.channel.load() {
+            return S::clone(channel);
+        }
+        let _making = lock(&self.making);
+        if let Some(channel) = &*self.channel.load() {
+            return S::clone(channel);
+        }
+        let channel = connect(&self.address);
+        self.channel.store(Some(Arc::new(channel.clone())));
+        channel
+    }
+
+    /// The next call makes another channel; calls on the present one keep it to their end.
+    pub(super) fn forget_channel(&self) {
+        let _making = lock(&self.making);
+        self.channel.store(None);
     }
 }
 

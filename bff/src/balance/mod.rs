@@ -88,7 +88,7 @@ pub struct NoInstance {
 }
 
 /// How a balancer behaves.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Options {
     /// Name for logs and metrics.
     pub name: Arc<str>,
@@ -100,7 +100,7 @@ pub struct Options {
 
 /// What the clones of a balancer share.
 struct Shared<S> {
-    options: Options,
+    options: ArcSwap<Options>,
     view: ArcSwap<View<S>>,
     /// Whether there ever was an instance.
     seen: AtomicBool,
@@ -111,7 +111,7 @@ struct Shared<S> {
 /// The balancer of one service: a tower service that sends each call to one instance.
 pub struct Balance<C: Connect> {
     shared: Arc<Shared<C::Channel>>,
-    connect: Arc<C>,
+    connect: Arc<ArcSwap<C>>,
     /// Ends with the last clone.
     follow: Option<Arc<AbortOnDropHandle<()>>>,
 }
@@ -129,7 +129,7 @@ impl<C: Connect> Clone for Balance<C> {
 impl<C: Connect> fmt::Debug for Balance<C> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Balance")
-            .field("name", &self.shared.options.name)
+            .field("name", &self.shared.options.load().name)
             .finish_non_exhaustive()
     }
 }
@@ -138,14 +138,14 @@ impl<C: Connect> Balance<C> {
     /// A balancer without instances; [`apply`](Self::apply) gives it some.
     pub fn new(options: Options, connect: C) -> Self {
         let shared = Shared {
-            options,
+            options: ArcSwap::from_pointee(options),
             view: ArcSwap::from_pointee(View::unknown()),
             seen: AtomicBool::new(false),
             replacing: Mutex::new(()),
         };
         Self {
             shared: Arc::new(shared),
-            connect: Arc::new(connect),
+            connect: Arc::new(ArcSwap::from_pointee(connect)),
             follow: None,
         }
     }
@@ -173,6 +173,21 @@ impl<C: Connect> Balance<C> {
         let now = Instant::now();
         self.shared
             .replace(|view, config| view.of(members, config, now));
+    }
+
+    /// Chooses and ejects by `options` from the next call on. What is ejected stays so.
+    pub fn reconfigure(&self, options: Options) {
+        self.shared.options.store(Arc::new(options));
+        self.shared.replace(|view, config| view.resorted(config));
+    }
+
+    /// Makes channels with `connect` from the next call on, to every instance anew.
+    pub fn reconnect(&self, connect: C) {
+        self.connect.store(Arc::new(connect));
+        let _replacing = lock(&self.shared.replacing);
+        for endpoint in &self.shared.view.load().all {
+            endpoint.forget_channel();
+        }
     }
 
     /// Whether there ever was an instance to call.
@@ -210,7 +225,7 @@ impl<C: Connect> Balance<C> {
         let view = self.shared.view.load();
         picker::pick(
             &view,
-            self.shared.options.strategy,
+            self.shared.options.load().strategy,
             &[],
             now,
             &mut rand::rng(),
@@ -222,7 +237,7 @@ impl<C: Connect> Balance<C> {
 impl<S> Shared<S> {
     fn replace(&self, next: impl FnOnce(&View<S>, &EjectionConfig) -> View<S>) {
         let _replacing = lock(&self.replacing);
-        let next = next(&self.view.load(), &self.options.ejection);
+        let next = next(&self.view.load(), &self.options.load().ejection);
         self.view.store(Arc::new(next));
     }
 
@@ -240,7 +255,8 @@ impl<S> Shared<S> {
             self.replace(|view, config| view.resorted(config));
             return Ok((Arc::clone(endpoint), true));
         }
-        picker::pick(&view, self.options.strategy, tried, now, &mut rand::rng())
+        let strategy = self.options.load().strategy;
+        picker::pick(&view, strategy, tried, now, &mut rand::rng())
             .map(|endpoint| (Arc::clone(endpoint), false))
             .ok_or(NoInstance { known: view.known })
     }
@@ -248,7 +264,8 @@ impl<S> Shared<S> {
     /// Counts a failure of `endpoint`. The cap on ejections is looked at and used up under one
     /// lock: failures that come together must not eject more than it allows.
     fn fail(&self, endpoint: &Endpoint<S>, probe: bool, now: Instant) -> Moved {
-        let config = &self.options.ejection;
+        let options = self.options.load();
+        let config = &options.ejection;
         let replacing = lock(&self.replacing);
         let may_eject = self.view.load().may_eject(config);
         let moved = endpoint
@@ -264,7 +281,8 @@ impl<S> Shared<S> {
 
     /// Says what happened to `endpoint` and sorts the view again.
     fn moved(&self, endpoint: &Endpoint<S>, moved: Moved) {
-        let (upstream, instance) = (&self.options.name, endpoint.address());
+        let options = self.options.load();
+        let (upstream, instance) = (&options.name, endpoint.address());
         match moved {
             Moved::Ejected(duration) => warn!(
                 %upstream, %instance,
@@ -301,9 +319,7 @@ impl<C: Connect> Service<Request<Body>> for Balance<C> {
         if let Some(tried) = tried {
             tried.add(endpoint.address());
         }
-        let channel = endpoint
-            .channel(|address| self.connect.connect(address))
-            .clone();
+        let channel = endpoint.channel(|address| self.connect.load().connect(address));
         let streaming = streams(&request);
         let call = Call::begin(Arc::clone(&self.shared), endpoint, probe, streaming, now);
         let call = Observed::new(call, &request);

@@ -7,7 +7,7 @@ use tonic::Code;
 
 use super::*;
 use crate::{
-    resilience::deadline::DeadlineLayer,
+    resilience::deadline::{DeadlineLayer, Timeouts, Times},
     simulation::{
         Behaviour, FAST_FAILURE, GOOD, MS, SECOND, SLOW, Stall, World, call, failing, figure, load,
         members, weighted,
@@ -201,12 +201,12 @@ async fn a_unary_answer_that_stalls_after_its_message_or_ends_in_an_error_counts
         let bad = Behaviour { stall, ..GOOD };
         let world = World::new(&[bad, GOOD]);
         let balance = world.balance(Strategy::Random, &members(0..2));
-        let layers = DeadlineLayer {
-            timeout: 100 * MS,
-            attempt_timeout: 100 * MS,
+        let times = Times {
+            call: 100 * MS,
+            attempt: 100 * MS,
         };
         let service = tower::ServiceBuilder::new()
-            .layer(layers)
+            .layer(DeadlineLayer(Timeouts::new(times)))
             .service(balance.clone());
         for _ in 0..200 {
             call(
@@ -322,4 +322,32 @@ async fn a_second_attempt_goes_to_another_instance() {
         list.sort_unstable_by_key(|address| address.port_u16());
         assert_eq!(list, ["host:0", "host:1", "host:2"]);
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn other_connection_settings_make_new_channels_and_end_no_call() {
+    let world = World::new(&[GOOD, GOOD]);
+    let balance = world.balance(Strategy::Random, &members(0..2));
+    for _ in 0..50 {
+        assert!(call(balance.clone()).await.ok());
+    }
+    assert_eq!(world.connections(), 2);
+    let in_flight = tokio::spawn(call(balance.clone()));
+    tokio::time::sleep(MS).await;
+    balance.reconnect(world.clone());
+    for _ in 0..50 {
+        assert!(call(balance.clone()).await.ok());
+    }
+    assert!(in_flight.await.unwrap().ok());
+    assert_eq!(world.connections(), 4);
+    // Other rules for choosing leave the connections alone.
+    balance.reconfigure(Options {
+        name: "service".into(),
+        strategy: Strategy::P2c,
+        ejection: EjectionConfig::default(),
+    });
+    for _ in 0..50 {
+        assert!(call(balance.clone()).await.ok());
+    }
+    assert_eq!(world.connections(), 4);
 }

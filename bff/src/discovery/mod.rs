@@ -13,6 +13,7 @@ pub mod fixed;
 mod membership;
 mod pace;
 pub mod registration;
+mod relay;
 mod watch;
 
 use std::{sync::Arc, time::Duration};
@@ -23,6 +24,7 @@ use tokio::{sync::watch as channel, time::Instant};
 pub use self::{
     config::Config,
     entries::parse_instances,
+    relay::{Relay, relay},
     watch::{Answer, Catalog, CatalogError, WatchOptions, watch},
 };
 

@@ -24,7 +24,7 @@ use tracing::debug;
 
 use super::{
     classify,
-    deadline::Deadline,
+    deadline::{Deadline, Timeouts},
     streams,
     timed::{TimedBody, Timer, timed},
 };
@@ -42,13 +42,10 @@ pub struct AttemptElapsed {
 #[derive(Clone, Copy, Debug)]
 pub struct LastAttempt;
 
-/// Ends each attempt but the last after `timeout`, or at the call's deadline, whichever is
-/// earlier.
-#[derive(Clone, Copy, Debug)]
-pub struct AttemptLayer {
-    /// How much time an attempt has at most.
-    pub timeout: Duration,
-}
+/// Ends each attempt but the last when the time of an attempt is over, or at the call's deadline,
+/// whichever is earlier.
+#[derive(Clone, Debug)]
+pub struct AttemptLayer(pub Timeouts);
 
 impl<S> Layer<S> for AttemptLayer {
     type Service = AttemptService<S>;
@@ -56,7 +53,7 @@ impl<S> Layer<S> for AttemptLayer {
     fn layer(&self, inner: S) -> Self::Service {
         AttemptService {
             inner,
-            timeout: self.timeout,
+            timeouts: self.0.clone(),
         }
     }
 }
@@ -65,7 +62,7 @@ impl<S> Layer<S> for AttemptLayer {
 #[derive(Clone, Debug)]
 pub struct AttemptService<S> {
     inner: S,
-    timeout: Duration,
+    timeouts: Timeouts,
 }
 
 /// An answer's body without anything that could hurt us.
@@ -93,7 +90,7 @@ where
             extensions.get::<Deadline>(),
         ) {
             (Some(LastAttempt), Some(deadline)) => *deadline,
-            _ => Deadline::at(now + self.timeout).bring_forward(&mut request),
+            _ => Deadline::at(now + self.timeouts.get().attempt).bring_forward(&mut request),
         };
         let after = deadline.left(now);
         // Servers hold a whole stream to what is announced, and only its first message is meant.

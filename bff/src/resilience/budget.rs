@@ -42,6 +42,12 @@ impl Budget {
         }
     }
 
+    /// Other rates over the same counts.
+    pub fn reconfigure(&mut self, ratio: f64, min_per_second: f64) {
+        self.ratio = ratio;
+        self.min_per_second = min_per_second;
+    }
+
     /// Counts a call (not a retry of one).
     pub fn deposit(&mut self, now: Instant) {
         self.advance(now);

@@ -5,7 +5,7 @@ use std::{
     pin::Pin,
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicU64, AtomicUsize, Ordering},
     },
     task::{Context, Poll},
 };
@@ -14,7 +14,6 @@ use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use http::{Request, Response};
 use http_body::{Frame, SizeHint};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tonic::{Status, body::Body};
 use tower::{BoxError, Layer, Service};
 
@@ -30,34 +29,69 @@ pub struct Overloaded {
 
 /// The cap of one service. Clones share it.
 ///
-/// What decides is one question, "may one more start?", asked in [`Service::call`]: an adaptive
-/// limit would answer it in place of the semaphore.
+/// What decides is one question, "may one more start?", asked of [`Places`]: an adaptive limit
+/// would answer it there.
 #[derive(Clone, Debug)]
-pub struct Bulkhead {
-    limit: usize,
-    places: Arc<Semaphore>,
-    shed: Arc<AtomicU64>,
+pub struct Bulkhead(Arc<Places>);
+
+#[derive(Debug)]
+struct Places {
+    limit: AtomicUsize,
+    taken: AtomicUsize,
+    shed: AtomicU64,
+}
+
+/// One call's place, until dropped.
+#[derive(Debug)]
+struct Place(Arc<Places>);
+
+impl Places {
+    fn take(self: &Arc<Self>) -> Result<Place, Overloaded> {
+        let limit = self.limit.load(Ordering::Relaxed);
+        let one_more = |taken: usize| (taken < limit).then_some(taken + 1);
+        match self
+            .taken
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more)
+        {
+            Ok(_) => Ok(Place(Arc::clone(self))),
+            Err(_) => {
+                self.shed.fetch_add(1, Ordering::Relaxed);
+                Err(Overloaded { limit })
+            }
+        }
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.taken.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 impl Bulkhead {
     /// At most `limit` calls at one time.
     pub fn new(limit: usize) -> Self {
-        let places = Arc::new(Semaphore::new(limit.min(Semaphore::MAX_PERMITS)));
-        Self {
-            limit,
-            places,
-            shed: Arc::default(),
-        }
+        Self(Arc::new(Places {
+            limit: AtomicUsize::new(limit),
+            taken: AtomicUsize::new(0),
+            shed: AtomicU64::new(0),
+        }))
+    }
+
+    /// At most `limit` calls at one time from now on. Those in flight stay, so a smaller cap is
+    /// reached as they end.
+    pub fn resize(&self, limit: usize) {
+        self.0.limit.store(limit, Ordering::Relaxed);
     }
 
     /// Calls in flight.
     pub fn in_flight(&self) -> usize {
-        self.limit.saturating_sub(self.places.available_permits())
+        self.0.taken.load(Ordering::Relaxed)
     }
 
     /// Calls that were shed so far.
     pub fn shed(&self) -> u64 {
-        self.shed.load(Ordering::Relaxed)
+        self.0.shed.load(Ordering::Relaxed)
     }
 }
 
@@ -94,10 +128,9 @@ where
     }
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
-        let Ok(place) = Arc::clone(&self.bulkhead.places).try_acquire_owned() else {
-            self.bulkhead.shed.fetch_add(1, Ordering::Relaxed);
-            let limit = self.bulkhead.limit;
-            return Box::pin(async move { Err(Overloaded { limit }.into()) });
+        let place = match self.bulkhead.0.take() {
+            Ok(place) => place,
+            Err(overloaded) => return Box::pin(async { Err(overloaded.into()) }),
         };
         let streaming = streams(&request);
         let answer = self.inner.call(request);
@@ -117,7 +150,7 @@ where
 #[derive(Debug)]
 pub struct PlacedBody<B> {
     inner: B,
-    place: Option<OwnedSemaphorePermit>,
+    place: Option<Place>,
     streaming: bool,
 }
 

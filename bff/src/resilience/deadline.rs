@@ -1,10 +1,12 @@
 //! The deadline of a whole call: all attempts, body and trailers included.
 
 use std::{
+    sync::Arc,
     task::{Context, Poll},
     time::Duration,
 };
 
+use arc_swap::ArcSwap;
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use http::{HeaderMap, HeaderValue, Request, Response};
@@ -97,15 +99,40 @@ pub struct Elapsed {
     pub sent: bool,
 }
 
-/// Gives every call a [`Deadline`], the earlier of the request's own and `timeout`, and ends it
-/// there.
-#[derive(Clone, Copy, Debug)]
-pub struct DeadlineLayer {
-    /// How much time a call has at most.
-    pub timeout: Duration,
+/// How long the calls of one service may take. Clones share it; a change acts on the next call.
+#[derive(Clone, Debug)]
+pub struct Timeouts(Arc<ArcSwap<Times>>);
+
+/// The values of [`Timeouts`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Times {
+    /// How much time a call has at most, all its attempts together.
+    pub call: Duration,
     /// How much time an attempt is meant to have.
-    pub attempt_timeout: Duration,
+    pub attempt: Duration,
 }
+
+impl Timeouts {
+    /// Starts with `times`.
+    pub fn new(times: Times) -> Self {
+        Self(Arc::new(ArcSwap::from_pointee(times)))
+    }
+
+    /// What is in force.
+    pub fn get(&self) -> Times {
+        **self.0.load()
+    }
+
+    /// Puts `times` in force.
+    pub fn set(&self, times: Times) {
+        self.0.store(Arc::new(times));
+    }
+}
+
+/// Gives every call a [`Deadline`], the earlier of the request's own and the time a call has, and
+/// ends it there.
+#[derive(Clone, Debug)]
+pub struct DeadlineLayer(pub Timeouts);
 
 impl<S> Layer<S> for DeadlineLayer {
     type Service = DeadlineService<S>;
@@ -113,7 +140,7 @@ impl<S> Layer<S> for DeadlineLayer {
     fn layer(&self, inner: S) -> Self::Service {
         DeadlineService {
             inner,
-            layer: *self,
+            timeouts: self.0.clone(),
         }
     }
 }
@@ -122,7 +149,7 @@ impl<S> Layer<S> for DeadlineLayer {
 #[derive(Clone, Debug)]
 pub struct DeadlineService<S> {
     inner: S,
-    layer: DeadlineLayer,
+    timeouts: Timeouts,
 }
 
 impl<S, B> Service<Request<Body>> for DeadlineService<S>
@@ -141,11 +168,10 @@ where
 
     fn call(&mut self, mut request: Request<Body>) -> Self::Future {
         let now = Instant::now();
-        let deadline = Deadline(now + self.layer.timeout).bring_forward(&mut request);
+        let times = self.timeouts.get();
+        let deadline = Deadline(now + times.call).bring_forward(&mut request);
         if request.extensions().get::<ClientDeadline>().is_some() {
-            request
-                .extensions_mut()
-                .insert(FairTime(self.layer.attempt_timeout));
+            request.extensions_mut().insert(FairTime(times.attempt));
         }
         let after = deadline.left(now);
         if deadline.is_too_close(now) {

@@ -21,7 +21,10 @@ use tonic::body::Body;
 use tower::{BoxError, Service, ServiceBuilder, util::BoxCloneSyncService};
 
 use self::{
-    attempt::AttemptLayer, breaker::Breaker, bulkhead::Bulkhead, deadline::DeadlineLayer,
+    attempt::AttemptLayer,
+    breaker::Breaker,
+    bulkhead::Bulkhead,
+    deadline::{DeadlineLayer, Timeouts, Times},
     retry::RetryLayer,
 };
 
@@ -52,20 +55,78 @@ pub type UpstreamService = BoxCloneSyncService<Request<Body>, Response<Body>, Ca
 #[error("{0}")]
 pub struct CallError(#[source] BoxError);
 
-/// The layers of one service's stack. Clones share their state: the budget, the breaker, the
-/// places.
+/// How one service is called, whatever it does.
 #[derive(Clone, Debug)]
-pub struct Layers {
+pub struct Settings {
     /// Deadline of a whole call.
     pub timeout: Duration,
     /// Timeout of one attempt.
     pub attempt_timeout: Duration,
+    /// The cap on calls in flight.
+    pub max_in_flight: usize,
+    /// When a failed call is tried again.
+    pub retry: retry::Config,
+    /// When the service is left alone.
+    pub breaker: breaker::Config,
+}
+
+impl Settings {
+    fn times(&self) -> Times {
+        Times {
+            call: self.timeout,
+            attempt: self.attempt_timeout,
+        }
+    }
+}
+
+impl Default for Settings {
+    /// As configured when the operator says nothing.
+    fn default() -> Self {
+        Self {
+            timeout: Duration::from_secs(2),
+            attempt_timeout: Duration::from_millis(500),
+            max_in_flight: 1000,
+            retry: retry::Config::default(),
+            breaker: breaker::Config::default(),
+        }
+    }
+}
+
+/// The layers of one service's stack. Clones share their state: the budget, the breaker, the
+/// places.
+#[derive(Clone, Debug)]
+pub struct Layers {
+    /// How long calls and attempts may take.
+    pub timeouts: Timeouts,
     /// The cap on calls in flight.
     pub bulkhead: Bulkhead,
     /// Further attempts and their budget.
     pub retry: RetryLayer,
     /// Whether to call at all.
     pub breaker: Breaker,
+}
+
+impl Layers {
+    /// The layers of the service `name`.
+    pub fn new(name: &str, settings: &Settings) -> Self {
+        Self {
+            timeouts: Timeouts::new(settings.times()),
+            bulkhead: Bulkhead::new(settings.max_in_flight),
+            retry: RetryLayer::new(&settings.retry),
+            // A probe that takes longer than a call may is hung.
+            breaker: Breaker::new(name, &settings.breaker, settings.timeout),
+        }
+    }
+
+    /// Puts `settings` in force from the next call on. Calls in flight end as they began; the
+    /// budget, the calls in flight and, where it can be, the breaker's state stay.
+    pub fn reconfigure(&self, settings: &Settings) {
+        self.timeouts.set(settings.times());
+        self.bulkhead.resize(settings.max_in_flight);
+        self.retry.reconfigure(&settings.retry);
+        self.breaker
+            .reconfigure(&settings.breaker, settings.timeout);
+    }
 }
 
 /// Wraps `balance`, which sends one attempt to one instance, in everything else a call needs.
@@ -91,16 +152,11 @@ where
     let stack = ServiceBuilder::new()
         .map_err(CallError)
         .map_response(|response: Response<_>| response.map(Body::new))
-        .layer(DeadlineLayer {
-            timeout: layers.timeout,
-            attempt_timeout: layers.attempt_timeout,
-        })
+        .layer(DeadlineLayer(layers.timeouts.clone()))
         .layer(layers.bulkhead.clone())
         .layer(layers.retry.clone())
         .layer(layers.breaker.clone())
-        .layer(AttemptLayer {
-            timeout: layers.attempt_timeout,
-        })
+        .layer(AttemptLayer(layers.timeouts.clone()))
         .service(balance);
     BoxCloneSyncService::new(stack)
 }

@@ -17,15 +17,15 @@ use super::{
     *,
 };
 use crate::simulation::{
-    Behaviour, FAST_FAILURE, GOOD, HANGING, IDEMPOTENT, MS, ONCE, SECOND, Stack, Stall, breaker,
+    Behaviour, Ended, FAST_FAILURE, GOOD, HANGING, IDEMPOTENT, MS, ONCE, SECOND, Stack, Stall,
     call, call_with, failing, figure, load, load_at, send,
 };
 
-fn no_breaker(layers: &mut Layers) {
-    layers.breaker = breaker(BreakerConfig {
+fn no_breaker(settings: &mut Settings) {
+    settings.breaker = BreakerConfig {
         mode: Mode::Closed,
         ..BreakerConfig::default()
-    });
+    };
 }
 
 #[tokio::test(start_paused = true)]
@@ -223,9 +223,9 @@ async fn f10_an_upstream_that_stalls_is_given_up_at_the_deadline_and_counts_as_f
 async fn f10_whatever_the_attempts_the_call_ends_exactly_at_its_deadline() {
     for (timeout, attempt_timeout) in [(1000, 900), (2000, 500), (700, 10)] {
         for method in [IDEMPOTENT, ONCE] {
-            let t = Stack::with(&HANGING, |layers| {
-                layers.timeout = timeout * MS;
-                layers.attempt_timeout = attempt_timeout * MS;
+            let t = Stack::with(&HANGING, |settings| {
+                settings.timeout = timeout * MS;
+                settings.attempt_timeout = attempt_timeout * MS;
             });
             let ended = call_with(t.service.clone(), method).await;
             assert_eq!(
@@ -242,7 +242,7 @@ async fn f11_every_attempt_announces_no_more_than_what_is_left() {
         latency: 350 * MS,
         ..FAST_FAILURE
     };
-    let t = Stack::with(&slow_failure, |layers| layers.timeout = SECOND);
+    let t = Stack::with(&slow_failure, |settings| settings.timeout = SECOND);
     let start = Instant::now();
     call(t.service.clone()).await;
     let received = t.world.received();
@@ -287,7 +287,7 @@ async fn f11_a_retry_that_would_start_too_late_is_not_sent() {
         latency: 196 * MS,
         ..FAST_FAILURE
     };
-    let t = Stack::with(&late, |layers| layers.timeout = 200 * MS);
+    let t = Stack::with(&late, |settings| settings.timeout = 200 * MS);
     let ended = call(t.service.clone()).await;
     assert_eq!(
         ended.code(),
@@ -346,7 +346,7 @@ async fn f14_a_server_that_pushes_back_is_obeyed() {
         call(t.service.clone()).await;
         assert_eq!(t.world.received().len(), 1, "{never}");
     }
-    let t = Stack::with(&pushing("300"), |layers| layers.timeout = 500 * MS);
+    let t = Stack::with(&pushing("300"), |settings| settings.timeout = 500 * MS);
     call(t.service.clone()).await;
     let received = t.world.received();
     let pause = received[1].at - received[0].at;
@@ -392,7 +392,7 @@ async fn f30_three_times_too_much_leaves_nine_tenths_of_the_goodput() {
         workers: Some(Arc::new(Semaphore::new(5))),
         ..GOOD
     };
-    let t = Stack::with(&GOOD, |layers| layers.bulkhead = Bulkhead::new(60));
+    let t = Stack::with(&GOOD, |settings| settings.max_in_flight = 60);
     (0..4).for_each(|port| t.world.set(port, worker()));
     let capacity = 2000.0;
     let normal = load_at(&t.service, Duration::from_micros(700), 10 * SECOND).await;
@@ -459,11 +459,11 @@ async fn a_client_in_a_hurry_cannot_open_the_breaker_or_eject_an_instance() {
 
 #[tokio::test(start_paused = true)]
 async fn f9_a_slow_but_healthy_upstream_closes_the_breaker_with_its_slow_probe() {
-    let t = Stack::with(&FAST_FAILURE, |layers| {
-        layers.retry = RetryLayer::new(&retry::Config {
+    let t = Stack::with(&FAST_FAILURE, |settings| {
+        settings.retry = retry::Config {
             max_attempts: 1,
             ..Default::default()
-        });
+        };
     });
     load(&t.service, SECOND).await;
     assert_eq!(t.layers.breaker.status().state, State::Open);
@@ -501,11 +501,11 @@ async fn a_call_that_may_do_harm_twice_is_sent_once_unless_it_was_never_sent() {
 
 #[tokio::test(start_paused = true)]
 async fn an_open_breaker_ends_a_call_without_further_attempts() {
-    let t = Stack::with(&GOOD, |layers| {
-        layers.breaker = breaker(BreakerConfig {
+    let t = Stack::with(&GOOD, |settings| {
+        settings.breaker = BreakerConfig {
             mode: Mode::Open,
             ..BreakerConfig::default()
-        });
+        };
     });
     let ended = call(t.service.clone()).await;
     assert!(ended.is::<CircuitOpen>());
@@ -515,7 +515,7 @@ async fn an_open_breaker_ends_a_call_without_further_attempts() {
 
 #[tokio::test(start_paused = true)]
 async fn what_is_above_the_cap_is_shed_at_once_and_places_come_back() {
-    let t = Stack::with(&GOOD, |layers| layers.bulkhead = Bulkhead::new(10));
+    let t = Stack::with(&GOOD, |settings| settings.max_in_flight = 10);
     let callers: JoinSet<_> = (0..25).map(|_| call(t.service.clone())).collect();
     let ended = callers.join_all().await;
     assert_eq!(ended.iter().filter(|ended| ended.ok()).count(), 10);
@@ -538,11 +538,11 @@ async fn an_attempt_that_hangs_is_given_up_and_another_instance_answers() {
     t.world.set(0, HANGING);
     let seen = load(&t.service, 10 * SECOND).await;
     assert_eq!(seen.errors(), 0);
-    let alone = Stack::with(&HANGING, |layers| {
-        layers.retry = RetryLayer::new(&retry::Config {
+    let alone = Stack::with(&HANGING, |settings| {
+        settings.retry = retry::Config {
             max_attempts: 1,
             ..Default::default()
-        });
+        };
     });
     let ended = call(alone.service.clone()).await;
     assert!(ended.is::<AttemptElapsed>());
@@ -604,4 +604,83 @@ mod budget_properties {
             }
         }
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn another_timeout_acts_on_the_next_call_and_leaves_those_in_flight_alone() {
+    let t = Stack::with(&HANGING, no_breaker);
+    let before = tokio::spawn(call(t.service.clone()));
+    sleep(MS).await;
+    t.layers.reconfigure(&Settings {
+        timeout: 100 * MS,
+        attempt_timeout: 50 * MS,
+        ..Settings::default()
+    });
+    assert_eq!(call(t.service.clone()).await.took, 100 * MS);
+    assert_eq!(before.await.unwrap().took, 2 * SECOND);
+}
+
+#[tokio::test(start_paused = true)]
+async fn another_cap_on_calls_in_flight_is_reached_without_ending_any() {
+    let t = Stack::with(&GOOD, |settings| settings.max_in_flight = 10);
+    let cap = |max_in_flight| {
+        t.layers.reconfigure(&Settings {
+            max_in_flight,
+            ..Settings::default()
+        });
+    };
+    let calls = |n: usize| -> JoinSet<_> { (0..n).map(|_| call(t.service.clone())).collect() };
+    let first = calls(10);
+    sleep(MS).await;
+    cap(5);
+    assert!(call(t.service.clone()).await.is::<Overloaded>());
+    cap(12);
+    let more = calls(3);
+    sleep(MS).await;
+    assert_eq!(t.layers.bulkhead.in_flight(), 12);
+    let good = |ended: &&Ended| ended.ok();
+    assert_eq!(first.join_all().await.iter().filter(good).count(), 10);
+    assert_eq!(more.join_all().await.iter().filter(good).count(), 2);
+    assert_eq!(t.layers.bulkhead.in_flight(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn another_budget_counts_what_was_spent_under_the_one_before() {
+    let t = Stack::with(&FAST_FAILURE, no_breaker);
+    load(&t.service, 10 * SECOND).await;
+    let spent = 0.2 * 2000.0 + 10.0 - t.layers.retry.budget_left();
+    assert!(spent > 400.0, "{spent}");
+    t.layers.reconfigure(&Settings {
+        retry: retry::Config {
+            budget_ratio: 0.5,
+            ..retry::Config::default()
+        },
+        ..Settings::default()
+    });
+    let left = t.layers.retry.budget_left();
+    assert!((left - (0.5 * 2000.0 + 10.0 - spent)).abs() < 1.0, "{left}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_changed_breaker_keeps_its_state_and_an_operator_can_ask_for_probes() {
+    let t = Stack::new(&FAST_FAILURE);
+    load(&t.service, SECOND).await;
+    assert_eq!(t.layers.breaker.status().state, State::Open);
+    let with = |mode| Settings {
+        breaker: BreakerConfig {
+            mode,
+            min_calls: 30,
+            ..BreakerConfig::default()
+        },
+        ..Settings::default()
+    };
+    t.layers.reconfigure(&with(Mode::Auto));
+    assert_eq!(t.layers.breaker.status().state, State::Open);
+    // Forced open and released again: what the upstream is like has to be found out.
+    t.layers.reconfigure(&with(Mode::Open));
+    t.layers.reconfigure(&with(Mode::Auto));
+    assert_eq!(t.layers.breaker.status().state, State::HalfOpen);
+    t.world.set_all(&GOOD);
+    assert!(call(t.service.clone()).await.ok());
+    assert_eq!(t.layers.breaker.status().state, State::Closed);
 }

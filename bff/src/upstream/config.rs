@@ -11,13 +11,13 @@ use serde::{Deserialize, Deserializer, Serialize};
 
 use super::KNOWN;
 use crate::{
-    balance::{self, Strategy},
+    balance::{self, Strategy, channel::Http2},
     config::types::{BaseUrl, ServiceName, ms, secs, within},
-    resilience::{breaker, retry},
+    resilience::{self, breaker, retry},
 };
 
 /// How one gRPC service is found and called.
-#[derive(Clone, Debug, Deserialize, Serialize, Validate)]
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize, Validate)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
     /// The service's name in Consul. Absent with `endpoints`, or to use the upstream's own name.
@@ -70,6 +70,34 @@ impl Config {
         self.attempt_timeout
             .unwrap_or_else(|| ms(500).min(self.timeout / 2))
     }
+
+    /// What the layers are told.
+    pub fn settings(&self) -> resilience::Settings {
+        resilience::Settings {
+            timeout: self.timeout,
+            attempt_timeout: self.attempt_timeout(),
+            max_in_flight: self.max_in_flight,
+            retry: self.retry.clone(),
+            breaker: self.breaker.clone(),
+        }
+    }
+
+    /// What the balancer of the upstream `name` is told.
+    pub fn balance(&self, name: &str) -> balance::Options {
+        balance::Options {
+            name: name.into(),
+            strategy: self.balancer,
+            ejection: self.ejection.clone(),
+        }
+    }
+
+    /// How connections are made.
+    pub fn http2(&self) -> Http2 {
+        Http2 {
+            connect_timeout: self.connect_timeout,
+            keepalive: self.keepalive,
+        }
+    }
 }
 
 impl Default for Config {
@@ -91,7 +119,7 @@ impl Default for Config {
 }
 
 /// Every upstream's configuration by its name: exactly the upstreams this program calls.
-#[derive(Clone, Debug, Serialize, Validate)]
+#[derive(Clone, Debug, PartialEq, Serialize, Validate)]
 #[serde(transparent)]
 #[garde(transparent)]
 pub struct ConfigMap(#[garde(dive)] BTreeMap<String, Config>);

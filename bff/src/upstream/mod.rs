@@ -9,8 +9,9 @@ mod config;
 mod error;
 pub mod greeter;
 
-use std::sync::Arc;
+use std::{fmt, sync::Arc};
 
+use arc_swap::ArcSwap;
 use tonic::{IntoRequest, Request};
 
 pub use self::{
@@ -19,15 +20,12 @@ pub use self::{
     greeter::Greeter,
 };
 use crate::{
-    balance::{Balance, Options, Tried, channel::Http2},
+    balance::{Balance, Tried, channel::Http2},
     config::types::ServiceName,
-    discovery::{Catalog, Watch, WatchOptions, fixed, watch},
+    discovery::{Catalog, Relay, Watch, WatchOptions, fixed, relay, watch},
     resilience::{
-        self, Layers, Method, UpstreamService,
-        breaker::Breaker,
-        bulkhead::Bulkhead,
+        self, Layers, Method,
         deadline::{ClientDeadline, Deadline},
-        retry::RetryLayer,
     },
 };
 
@@ -62,6 +60,31 @@ pub struct Upstreams {
     /// Greets people.
     pub greeter: Greeter,
     connected: Arc<[Connected]>,
+    find: Find,
+}
+
+/// Finds the instances of what is configured.
+#[derive(Clone)]
+struct Find(Arc<dyn Fn(&Config) -> Watch + Send + Sync>);
+
+impl fmt::Debug for Find {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Find")
+    }
+}
+
+impl Find {
+    fn new<C: Catalog + Clone>(catalog: &C, times: WatchOptions) -> Self {
+        let catalog = catalog.clone();
+        Self(Arc::new(move |config| {
+            match (&config.endpoints, &config.service) {
+                (Some(endpoints), _) => fixed::watch(endpoints),
+                (None, Some(service)) => watch(catalog.clone(), service.clone(), times),
+                // Validation asks for one of them.
+                (None, None) => fixed::watch(&[]),
+            }
+        }))
+    }
 }
 
 /// One upstream's place in the discovery and in the balance.
@@ -75,6 +98,45 @@ pub struct Connected {
     pub balance: Balance<Http2>,
     /// What stands before it.
     pub layers: Layers,
+    /// Feeds `watch`.
+    relay: Relay,
+    /// What is in force.
+    config: Arc<ArcSwap<Config>>,
+}
+
+impl Connected {
+    fn new(known: &Known, config: Config, find: &Find) -> Self {
+        let (relay, watch) = relay((find.0)(&config));
+        Self {
+            name: known.name,
+            balance: Balance::following(config.balance(known.name), config.http2(), watch.clone()),
+            watch,
+            layers: Layers::new(known.name, &config.settings()),
+            relay,
+            config: Arc::new(ArcSwap::from_pointee(config)),
+        }
+    }
+
+    /// Puts `config` in force from the next call on. Connections stay, unless it is they that are
+    /// configured anew; another service or other addresses are used once there is an instance.
+    fn reconfigure(&self, config: &Config, find: &Find) {
+        let before = self.config.swap(Arc::new(config.clone()));
+        if *before == *config {
+            return;
+        }
+        self.layers.reconfigure(&config.settings());
+        self.balance.reconfigure(config.balance(self.name));
+        if before.http2() != config.http2() {
+            self.balance.reconnect(config.http2());
+        }
+        if (&before.service, &before.endpoints) != (&config.service, &config.endpoints) {
+            let source = match &config.service {
+                Some(service) => format!("service {service}"),
+                None => "endpoints".to_owned(),
+            };
+            self.relay.follow(source, (find.0)(config));
+        }
+    }
 }
 
 /// What a resolver knows that a call should.
@@ -96,9 +158,12 @@ impl Upstreams {
         catalog: &C,
         times: WatchOptions,
     ) -> Self {
+        let find = Find::new(catalog, times);
         let mut connected = Vec::new();
         let mut connect = |known: &Known| {
-            let (entry, service) = connect(known, configs, catalog, times);
+            let config = configs.get(known.name).cloned();
+            let entry = Connected::new(known, config.unwrap_or_else(|| known.config()), &find);
+            let service = resilience::stack(entry.balance.clone(), &entry.layers);
             connected.push(entry);
             service
         };
@@ -106,6 +171,7 @@ impl Upstreams {
         Self {
             greeter,
             connected: connected.into(),
+            find,
         }
     }
 
@@ -113,51 +179,15 @@ impl Upstreams {
     pub fn connected(&self) -> &[Connected] {
         &self.connected
     }
-}
 
-fn connect<C: Catalog + Clone>(
-    known: &Known,
-    configs: &ConfigMap,
-    catalog: &C,
-    times: WatchOptions,
-) -> (Connected, UpstreamService) {
-    let config = configs
-        .get(known.name)
-        .cloned()
-        .unwrap_or_else(|| known.config());
-    let watch = match (&config.endpoints, &config.service) {
-        (Some(endpoints), _) => fixed::watch(endpoints),
-        (None, Some(service)) => watch(catalog.clone(), service.clone(), times),
-        // Validation asks for one of them.
-        (None, None) => fixed::watch(&[]),
-    };
-    let options = Options {
-        name: known.name.into(),
-        strategy: config.balancer,
-        ejection: config.ejection.clone(),
-    };
-    let http2 = Http2 {
-        connect_timeout: config.connect_timeout,
-        keepalive: config.keepalive,
-    };
-    let balance = Balance::following(options, http2, watch.clone());
-    let layers = Layers {
-        timeout: config.timeout,
-        attempt_timeout: config.attempt_timeout(),
-        bulkhead: Bulkhead::new(config.max_in_flight),
-        retry: RetryLayer::new(&config.retry),
-        breaker: Breaker::new(known.name, &config.breaker, config.timeout),
-    };
-    let service = resilience::stack(balance.clone(), &layers);
-    (
-        Connected {
-            name: known.name,
-            watch,
-            balance,
-            layers,
-        },
-        service,
-    )
+    /// Puts `configs` in force from the next call on; calls in flight end as they began.
+    pub fn reconfigure(&self, configs: &ConfigMap) {
+        for upstream in &*self.connected {
+            if let Some(config) = configs.get(upstream.name) {
+                upstream.reconfigure(config, &self.find);
+            }
+        }
+    }
 }
 
 /// One call of a typed client: its request, and the instances it is tried on.

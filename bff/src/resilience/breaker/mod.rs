@@ -46,6 +46,7 @@ type RealLock = Mutex<Machine>;
 /// The breaker of one service. Clones share it.
 #[derive(Clone)]
 pub struct Breaker {
+    name: Arc<str>,
     core: Arc<Core<RealLock>>,
     status: watch::Receiver<Status>,
     transitions: Arc<Transitions>,
@@ -70,15 +71,17 @@ impl Breaker {
         let machine = Machine::new(config.clone(), probe_timeout, Instant::now());
         let (sender, status) = watch::channel(machine.status());
         let transitions = Arc::new(Transitions::default());
-        let (name, counted) = (name.to_owned(), Arc::clone(&transitions));
+        let name: Arc<str> = name.into();
+        let (of, counted) = (Arc::clone(&name), Arc::clone(&transitions));
         let on_change = Box::new(move |status: Status| {
             let was = sender.send_replace(status);
             if was.state != status.state {
                 counted.0[status.state as usize].fetch_add(1, Ordering::Relaxed);
-                tell(&name, was, status);
+                tell(&of, was, status);
             }
         });
         Self {
+            name,
             core: Arc::new(Core::new(machine, on_change)),
             status,
             transitions,
@@ -104,8 +107,12 @@ impl Breaker {
     /// [`Machine::reconfigure`].
     pub fn reconfigure(&self, config: &Config, probe_timeout: Duration) {
         let now = Instant::now();
-        self.core
+        let kept = self
+            .core
             .step(|machine| machine.reconfigure(config.clone(), probe_timeout, now));
+        if !kept {
+            info!(upstream = %self.name, "the breaker's window has another length: it counts from zero");
+        }
     }
 }
 

@@ -254,8 +254,8 @@ impl Machine {
 
     /// Puts another configuration in force. The state is kept; a window of another length starts
     /// empty. Leaving a mode that an operator chose goes through half-open: what the upstream is
-    /// like is not known then.
-    pub fn reconfigure(&mut self, config: Config, probe_timeout: Duration, now: Instant) {
+    /// like is not known then. Returns whether what was counted is still known.
+    pub fn reconfigure(&mut self, config: Config, probe_timeout: Duration, now: Instant) -> bool {
         let old = std::mem::replace(&mut self.config, config);
         self.probe_timeout = probe_timeout;
         if old.mode == Mode::Open && self.config.mode == Mode::Auto {
@@ -274,7 +274,9 @@ impl Machine {
             && let Inner::Closed { window, .. } = &mut self.state
         {
             *window = Window::new(self.config.window, now);
+            return false;
         }
+        true
     }
 
     /// What can be known of it.

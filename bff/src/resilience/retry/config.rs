@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::config::types::{ms, secs, within};
 
 /// When a failed call is tried again.
-#[derive(Clone, Debug, Deserialize, Serialize, Validate)]
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize, Validate)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
     /// Attempts per call, the first included; 1 turns retries off.

@@ -14,6 +14,7 @@ use std::{
     task::{Context, Poll},
 };
 
+use arc_swap::ArcSwap;
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use http::{HeaderValue, Request, Response};
@@ -38,7 +39,7 @@ use crate::balance::Tried;
 /// Sends failed calls again as its configuration and budget allow.
 #[derive(Clone, Debug)]
 pub struct RetryLayer {
-    config: Arc<Config>,
+    config: Arc<ArcSwap<Config>>,
     budget: Arc<Mutex<Budget>>,
 }
 
@@ -51,9 +52,15 @@ impl RetryLayer {
             Instant::now(),
         );
         Self {
-            config: Arc::new(config.clone()),
+            config: Arc::new(ArcSwap::from_pointee(config.clone())),
             budget: Arc::new(Mutex::new(budget)),
         }
+    }
+
+    /// Puts another configuration in force from the next call on. What was spent stays spent.
+    pub fn reconfigure(&self, config: &Config) {
+        self.config.store(Arc::new(config.clone()));
+        self.budget(|budget| budget.reconfigure(config.budget_ratio, config.budget_min_per_second));
     }
 
     /// How many retries the budget has left.
@@ -124,6 +131,8 @@ where
         .get::<Tried>()
         .cloned()
         .unwrap_or_default();
+    // One set of rules for all attempts of a call.
+    let config = layer.config.load_full();
     let (mut parts, body) = request.into_parts();
     // One message: the requests of unary and server-streaming calls.
     let message = body.collect().await?.to_bytes();
@@ -133,7 +142,7 @@ where
     loop {
         let mut request = Request::from_parts(parts.clone(), Body::new(Full::new(message.clone())));
         // Never-sent calls are sent again all the same; they end quickly.
-        if attempt >= layer.config.max_attempts || !idempotent {
+        if attempt >= config.max_attempts || !idempotent {
             request.extensions_mut().insert(LastAttempt);
         }
         if attempt > 1 {
@@ -150,11 +159,10 @@ where
         let Some(failure) = outcome.failure else {
             return outcome.answer;
         };
-        if attempt >= layer.config.max_attempts {
+        if attempt >= config.max_attempts {
             return outcome.answer;
         }
-        let Some(pause) = failure.pause(&layer.config, attempt, idempotent, &mut rand::rng())
-        else {
+        let Some(pause) = failure.pause(&config, attempt, idempotent, &mut rand::rng()) else {
             return outcome.answer;
         };
         let now = Instant::now();
