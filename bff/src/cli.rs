@@ -1,18 +1,21 @@
 //! The command line: `bff run|check-config|print-config|schema`.
 
-use std::{env, net::SocketAddr, path::PathBuf, process::ExitCode};
+use std::{env, net::SocketAddr, path::PathBuf, process::ExitCode, time::Duration};
 
 use anyhow::Context;
 use clap::{Args, Parser, Subcommand};
 use tokio::net::TcpListener;
 
 use crate::{
-    config::{self, Config, Problems, Sources},
-    graphql, shutdown, telemetry,
+    config::{Live, Problems, Sources, types::BaseUrl},
+    graphql, http, shutdown, telemetry,
 };
 
 /// The exit code of a bad configuration: `EX_CONFIG` of BSD's sysexits.
 const EX_CONFIG: u8 = 78;
+
+/// How long a running BFF may take to tell its configuration.
+const ASK_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A GraphQL backend-for-frontend over gRPC services found in Consul.
 #[derive(Debug, Parser)]
@@ -28,13 +31,24 @@ enum Command {
     Run(ConfigArgs),
     /// Say everything that is wrong with the configuration, or that nothing is.
     CheckConfig(ConfigArgs),
-    /// Print the configuration in force, secrets redacted.
-    PrintConfig(ConfigArgs),
+    /// Print the configuration, and where each value comes from; secrets are redacted.
+    PrintConfig(PrintArgs),
     /// Print the GraphQL schema.
     Schema,
 }
 
-/// Where the configuration comes from. Later wins: defaults, file, environment, flags.
+#[derive(Debug, Args)]
+struct PrintArgs {
+    /// What is in force in the BFF that listens here, on this machine, such as
+    /// http://127.0.0.1:8000.
+    #[arg(long, value_name = "URL", value_parser = |url: &str| BaseUrl::try_from(url.to_owned()))]
+    live: Option<BaseUrl>,
+    #[command(flatten)]
+    config: ConfigArgs,
+}
+
+/// Where the configuration comes from. Later wins: defaults, file, Nacos (while running),
+/// environment, flags.
 #[derive(Debug, Args)]
 struct ConfigArgs {
     /// A TOML file.
@@ -59,7 +73,7 @@ fn key_value(text: &str) -> Result<(String, String), String> {
 }
 
 impl ConfigArgs {
-    fn load(self) -> Result<Config, Problems> {
+    fn sources(self) -> Sources {
         let mut flags = self.set;
         flags.extend(
             self.listen
@@ -69,11 +83,11 @@ impl ConfigArgs {
         let environment = env::vars_os()
             .filter_map(|(key, value)| Some((key.into_string().ok()?, value.into_string().ok()?)))
             .collect();
-        config::load(&Sources {
+        Sources {
             file: self.config,
             environment,
             flags,
-        })
+        }
     }
 }
 
@@ -98,23 +112,58 @@ async fn execute(
 ) -> anyhow::Result<()> {
     match command {
         Command::Run(args) => {
-            let config = args.load()?;
-            telemetry::init(&config.log);
+            let sources = args.sources();
+            // The log first, so that the rest can be told.
+            let log = telemetry::init(&sources.read()?.with(None)?.config.log);
+            let live = Live::start(&sources).await?;
+            let config = live.now().config.clone();
+            log.set(&config.log);
             let listener = TcpListener::bind(config.http.listen)
                 .await
                 .with_context(|| format!("http.listen: cannot listen on {}", config.http.listen))?;
             // For whoever asked for port 0: the one line on standard output.
             println!("listening on {}", listener.local_addr()?);
-            crate::serve(listener, config, stop).await?;
+            let serving = crate::serve(listener, live.clone(), stop);
+            tokio::select! {
+                served = serving => served?,
+                // Never ends.
+                () = live.each_change(|config| log.set(&config.log)) => {}
+            }
         }
         Command::CheckConfig(args) => {
-            args.load()?;
+            args.sources().read()?.with(None)?;
             println!("the configuration is good");
         }
-        Command::PrintConfig(args) => print!("{}", args.load()?.to_toml()?),
+        Command::PrintConfig(PrintArgs {
+            live: Some(url), ..
+        }) => print!("{}", ask(&url).await?),
+        Command::PrintConfig(PrintArgs { config, .. }) => {
+            print!("{}", config.sources().read()?.with(None)?.to_toml()?);
+        }
         Command::Schema => print!("{}", graphql::sdl()),
     }
     Ok(())
+}
+
+/// What is in force in the BFF at `url`, as it tells.
+async fn ask(url: &BaseUrl) -> anyhow::Result<String> {
+    let page = format!("{url}{}", http::CONFIGZ);
+    let client = reqwest::Client::builder()
+        .no_proxy()
+        .timeout(ASK_TIMEOUT)
+        .build()?;
+    let answer = client
+        .get(&page)
+        .send()
+        .await
+        .with_context(|| format!("{page} does not answer"))?;
+    let (status, text) = (answer.status(), answer.text().await?);
+    anyhow::ensure!(
+        status.is_success(),
+        "{page} answers {status}: {}",
+        text.trim()
+    );
+    Ok(text)
 }
 
 /// Runs the command until a signal: what the program's `main` does.

@@ -26,14 +26,14 @@ use arc_swap::ArcSwap;
 use tokio::net::TcpListener;
 use tracing::info;
 
-pub use self::config::Config;
+pub use self::config::{Config, Live};
 use self::{
     discovery::{
         WatchOptions,
         consul::Consul,
         registration::{Registrar, Registration},
     },
-    http::{Parts, health::Readiness},
+    http::{Parts, Served, health::Readiness},
     rate_limit::Limiter,
     telemetry::metrics::Metrics,
     upstream::Upstreams,
@@ -42,19 +42,21 @@ use self::{
 /// Serves on `listener` until `stop`, then drains.
 ///
 /// Consul, and with it every upstream, may be away when this starts: it serves what it can and
-/// picks the rest up later.
+/// picks the rest up later. What can change while it runs follows `live`.
 ///
 /// # Errors
 /// When the configuration cannot be put to work (a token file that cannot be read, a wildcard
 /// listener without `consul.advertise`) or the listener fails.
 pub async fn serve(
     listener: TcpListener,
-    config: Config,
+    live: Live,
     stop: impl Future<Output = ()> + Send + 'static,
 ) -> anyhow::Result<()> {
     let bound = listener
         .local_addr()
         .context("the listener has no address")?;
+    let in_force = live.now();
+    let config = &in_force.config;
     let consul = Consul::new(&config.consul)?;
     let registrar = match config.consul.register {
         true => {
@@ -77,24 +79,63 @@ pub async fn serve(
     let metrics = Metrics::new()?;
     metrics.observe(&upstreams);
     metrics.observe_limits(&limiter);
-    let readiness = Readiness::new(upstreams.clone());
+    metrics.observe_config(&live);
+    let readiness = Readiness::new(upstreams.clone(), live.clone());
+    let changing = Changing::new(config, upstreams, limiter);
     let router = http::router(Parts {
-        schema: graphql::schema(&config.graphql, upstreams, limiter),
-        clients: config.rate_limit.client.clone(),
+        served: Arc::clone(&changing.served),
+        live: live.clone(),
         request_timeout: config.http.request_timeout,
         playground: config.graphql.playground,
         readiness: readiness.clone(),
         metrics,
     });
     info!(address = %bound, consul = %consul.address(), "serving");
-    shutdown::serve_until(
+    let serving = shutdown::serve_until(
         listener,
         router,
         stop,
         readiness,
         registrar,
         config.http.drain_timeout,
-    )
-    .await
-    .context("the listener failed")
+    );
+    tokio::select! {
+        served = serving => served.context("the listener failed"),
+        // Never ends.
+        () = live.each_change(|config| changing.apply(config)) => Ok(()),
+    }
+}
+
+/// What follows the configuration while the program runs.
+struct Changing {
+    upstreams: Upstreams,
+    limiter: Arc<ArcSwap<Limiter>>,
+    served: Arc<ArcSwap<Served>>,
+}
+
+impl Changing {
+    fn new(config: &Config, upstreams: Upstreams, limiter: Arc<ArcSwap<Limiter>>) -> Self {
+        let served = Self::serve(config, &upstreams, &limiter);
+        Self {
+            served: Arc::new(ArcSwap::from_pointee(served)),
+            upstreams,
+            limiter,
+        }
+    }
+
+    /// Puts `config` in force from the next call and the next request on.
+    fn apply(&self, config: &Config) {
+        self.upstreams.reconfigure(&config.upstreams);
+        let limiter = self.limiter.load().reconfigured(&config.rate_limit);
+        self.limiter.store(Arc::new(limiter));
+        let served = Self::serve(config, &self.upstreams, &self.limiter);
+        self.served.store(Arc::new(served));
+    }
+
+    fn serve(config: &Config, upstreams: &Upstreams, limiter: &Arc<ArcSwap<Limiter>>) -> Served {
+        Served {
+            schema: graphql::schema(&config.graphql, upstreams.clone(), Arc::clone(limiter)),
+            clients: config.rate_limit.client.clone(),
+        }
+    }
 }

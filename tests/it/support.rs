@@ -1,10 +1,16 @@
 //! What several subjects need.
 
-use std::path::Path;
+use std::{
+    env,
+    net::SocketAddr,
+    path::Path,
+    sync::atomic::{AtomicUsize, Ordering},
+};
 
 use bff_tests::{
     TestBff, TestBffBuilder,
-    fixtures::{consul::ConsulFixture, greeter::GreeterFixture},
+    chaos::ChaosProxy,
+    fixtures::{consul::ConsulFixture, greeter::GreeterFixture, nacos::NacosFixture},
     process::Program,
 };
 
@@ -57,4 +63,86 @@ impl System {
             bff,
         }
     }
+}
+
+/// A Nacos server, a real one with `NACOS_ADDR` set and otherwise a fixture, with a network of
+/// its own that breaks on command, and a document that no other test knows of.
+pub(crate) struct Center {
+    pub(crate) fixture: Option<NacosFixture>,
+    pub(crate) network: ChaosProxy,
+    pub(crate) data_id: String,
+    addr: String,
+    http: reqwest::Client,
+}
+
+impl Center {
+    pub(crate) async fn start() -> Self {
+        match env::var("NACOS_ADDR") {
+            Ok(addr) => Self::at(addr, None).await,
+            Err(_) => Self::of(NacosFixture::start().await.unwrap()).await,
+        }
+    }
+
+    pub(crate) async fn of(fixture: NacosFixture) -> Self {
+        Self::at(fixture.addr().to_string(), Some(fixture)).await
+    }
+
+    async fn at(addr: String, fixture: Option<NacosFixture>) -> Self {
+        static DOCUMENTS: AtomicUsize = AtomicUsize::new(0);
+        let number = DOCUMENTS.fetch_add(1, Ordering::Relaxed);
+        let http: SocketAddr = addr.parse().expect("NACOS_ADDR is an address");
+        let grpc = SocketAddr::from((http.ip(), http.port() + 1000));
+        Self {
+            fixture,
+            network: ChaosProxy::start(grpc).await.unwrap(),
+            data_id: format!("bff-{}-{number}.toml", std::process::id()),
+            addr,
+            http: reqwest::Client::new(),
+        }
+    }
+
+    /// Tells a BFF to follow the document.
+    pub(crate) fn followed(&self, bff: TestBffBuilder) -> TestBffBuilder {
+        bff.set("nacos.server", &self.addr)
+            .set("nacos.grpc_port", self.network.addr().port())
+            .set("nacos.data_id", &self.data_id)
+    }
+
+    /// Its address, as `nacos.server` has it.
+    pub(crate) fn server(&self) -> &str {
+        &self.addr
+    }
+
+    fn url(&self) -> String {
+        format!("http://{}/nacos/v1/cs/configs", self.addr)
+    }
+
+    fn names(&self) -> [(&str, &str); 2] {
+        [("dataId", &self.data_id), ("group", "DEFAULT_GROUP")]
+    }
+
+    /// Publishes the document as a person does, and returns what the server says.
+    pub(crate) async fn publish(&self, content: &str) -> reqwest::Response {
+        let [data_id, group] = self.names();
+        let form = [data_id, group, ("content", content)];
+        let answer = self.http.post(self.url()).form(&form).send().await;
+        answer.unwrap()
+    }
+
+    pub(crate) async fn read(&self) -> reqwest::Response {
+        let question = self.http.get(self.url()).query(&self.names());
+        question.send().await.unwrap()
+    }
+
+    pub(crate) async fn remove(&self) {
+        let request = self.http.delete(self.url()).query(&self.names());
+        assert!(request.send().await.unwrap().status().is_success());
+    }
+}
+
+/// The value of a metric on a page of them; zero if it is not there.
+pub(crate) fn metric(page: &str, name: &str) -> f64 {
+    page.lines()
+        .find_map(|line| line.strip_prefix(name)?.trim().parse().ok())
+        .unwrap_or(0.0)
 }

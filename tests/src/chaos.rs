@@ -42,7 +42,14 @@ impl ChaosProxy {
     /// # Errors
     /// When no port is left.
     pub async fn start(target: SocketAddr) -> io::Result<Self> {
-        let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
+        Self::on(TcpListener::bind(("127.0.0.1", 0)).await?, target)
+    }
+
+    /// Takes what comes to `listener` and forwards it to `target`.
+    ///
+    /// # Errors
+    /// When the listener has no address.
+    pub fn on(listener: TcpListener, target: SocketAddr) -> io::Result<Self> {
         let addr = listener.local_addr()?;
         let (network, state) = watch::channel(Network::Up);
         let accepted = Arc::new(AtomicUsize::new(0));

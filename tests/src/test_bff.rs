@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use bff::config::{Config, Sources};
+use bff::config::{Live, Sources};
 use serde_json::{Value, json};
 use tokio::{
     net::TcpListener,
@@ -46,31 +46,27 @@ impl TestBffBuilder {
     /// When the configuration is bad or no port is left.
     #[expect(clippy::expect_used, reason = "a test that cannot start should say so")]
     pub async fn start(self) -> TestBff {
-        let config = self.config();
-        let listener = TcpListener::bind(("127.0.0.1", 0))
-            .await
-            .expect("a free port");
-        let addr = listener.local_addr().expect("an address");
-        let (stop, stopped) = oneshot::channel::<()>();
-        let task = tokio::spawn(bff::serve(listener, config, async {
-            let _ = stopped.await;
-        }));
-        TestBff {
-            addr,
-            http: reqwest::Client::new(),
-            stop: Some(stop),
-            task: Some(task),
-        }
-    }
-
-    #[expect(clippy::expect_used, reason = "a test that cannot start should say so")]
-    fn config(self) -> Config {
         let sources = Sources {
             flags: self.flags,
             file: self.file,
             ..Sources::default()
         };
-        bff::config::load(&sources).expect("a good configuration")
+        let live = Live::start(&sources).await.expect("a good configuration");
+        let listener = TcpListener::bind(("127.0.0.1", 0))
+            .await
+            .expect("a free port");
+        let addr = listener.local_addr().expect("an address");
+        let (stop, stopped) = oneshot::channel::<()>();
+        let task = tokio::spawn(bff::serve(listener, live.clone(), async {
+            let _ = stopped.await;
+        }));
+        TestBff {
+            addr,
+            live,
+            http: reqwest::Client::new(),
+            stop: Some(stop),
+            task: Some(task),
+        }
     }
 }
 
@@ -78,6 +74,7 @@ impl TestBffBuilder {
 #[derive(Debug)]
 pub struct TestBff {
     addr: SocketAddr,
+    live: Live,
     http: reqwest::Client,
     stop: Option<oneshot::Sender<()>>,
     task: Option<JoinHandle<anyhow::Result<()>>>,
@@ -92,6 +89,11 @@ impl TestBff {
     /// Where it listens.
     pub fn addr(&self) -> SocketAddr {
         self.addr
+    }
+
+    /// What is in force.
+    pub fn live(&self) -> &Live {
+        &self.live
     }
 
     /// A URL on it.

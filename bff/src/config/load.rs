@@ -4,14 +4,14 @@
 //! is recorded, taken out of the merged tree (its default stands in), and the rest is read
 //! again until it fits; only then are ranges and contradictions looked at.
 
-use std::{collections::HashMap, path::PathBuf};
+use std::{collections::HashMap, fs, path::PathBuf};
 
-use ::config::{Environment, File, FileFormat, Value, ValueKind};
+use ::config::{ConfigError, Environment, FileFormat, Format, Map, Source, Value, ValueKind};
 use garde::Validate;
 use serde_json::Value as Json;
 use serde_path_to_error::{Path, Segment};
 
-use super::{Config, Problem, Problems};
+use super::{Config, Problem, Problems, print};
 
 /// Where a configuration comes from; each source overrides the ones before it.
 #[derive(Clone, Debug, Default)]
@@ -24,99 +24,198 @@ pub struct Sources {
     pub flags: Vec<(String, String)>,
 }
 
+/// A TOML document and where it came from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Document {
+    /// Such as a path, or the name of a document in Nacos.
+    pub origin: String,
+    /// TOML, hopefully.
+    pub text: String,
+}
+
+/// The sources as they were when the program started: what a document from outside is put
+/// between. A file that is edited later changes nothing before a restart.
+#[derive(Clone, Debug)]
+pub struct Given {
+    file: Option<Document>,
+    environment: HashMap<String, String>,
+    flags: Vec<(String, String)>,
+}
+
+/// A checked configuration and where its values came from.
+#[derive(Clone, Debug)]
+pub struct Loaded {
+    /// The configuration.
+    pub config: Config,
+    /// Where each value came from.
+    pub origins: Origins,
+}
+
+impl Loaded {
+    /// The configuration as TOML, each value with a comment that says where it came from, secrets
+    /// redacted.
+    ///
+    /// # Errors
+    /// Never for what was loaded; the TOML writer's type asks for it.
+    pub fn to_toml(&self) -> anyhow::Result<String> {
+        print::annotated(&self.config, &self.origins)
+    }
+}
+
 /// Where values set on the command line say they come from.
 const FLAGS_ORIGIN: &str = "command line";
 
 /// Reads, merges and checks `sources`.
 ///
 /// # Errors
-/// [`Problems`] with one entry for every unknown key, wrong type or unit, value out of range and
-/// contradiction. A file that cannot be read or is no TOML is one problem on its own, because
-/// nothing can be said about its keys.
+/// As [`Sources::read`] and [`Given::with`].
 pub fn load(sources: &Sources) -> Result<Config, Problems> {
-    let merged = merge(sources).map_err(|problem| Problems(vec![problem]))?;
-    let origins = Origins {
-        merged: &merged,
-        file: sources.file.as_deref(),
-    };
-    let mut tree = to_json(&merged);
-    let mut problems = Vec::new();
-    let mut coerced = Vec::new();
-    let config = loop {
-        let error = match serde_path_to_error::deserialize::<_, Config>(&tree) {
-            Ok(config) => break config,
-            Err(error) => error,
-        };
-        let key = error.path().to_string();
-        // The environment only has strings: read one as a literal before calling it wrong.
-        if !coerced.contains(&key) && coerce_string(&mut tree, error.path()) {
-            coerced.push(key);
-            continue;
-        }
-        let removed = remove(&mut tree, error.path());
-        problems.push(Problem {
-            origin: origins.of(error.path()),
-            message: explain(error.inner()),
-            key,
-        });
-        if !removed {
-            // Nothing left that could be taken out; what was found so far is the answer.
-            break Config::default();
-        }
-    };
-    if let Err(report) = config.validate() {
-        for (path, error) in report.iter() {
-            let key = path.to_string();
-            let origin = origins.of_key(&key);
-            problems.push(Problem {
-                key,
-                origin,
-                message: error.to_string(),
-            });
-        }
-    }
-    if config.consul.register
-        && config.consul.advertise.is_none()
-        && config.http.listen.ip().is_unspecified()
-    {
-        problems.push(Problem {
-            key: "consul.advertise".to_owned(),
-            origin: None,
-            message: format!(
-                "http.listen is {}, which is every address and so none that Consul could reach: \
-                 set this to host:port, or consul.register to false",
-                config.http.listen
-            ),
-        });
-    }
-    if problems.is_empty() {
-        return Ok(config);
-    }
-    problems.sort_by(|a, b| a.key.cmp(&b.key));
-    Err(Problems(problems))
+    Ok(sources.read()?.with(None)?.config)
 }
 
-fn merge(sources: &Sources) -> Result<Value, Problem> {
-    let mut builder = ::config::Config::builder();
-    if let Some(path) = &sources.file {
-        builder = builder.add_source(File::from(path.as_path()).format(FileFormat::Toml));
+impl Sources {
+    /// Reads the file, if there is one.
+    ///
+    /// # Errors
+    /// One of [`Problems`] that names a file which cannot be read.
+    pub fn read(&self) -> Result<Given, Problems> {
+        let file = self.file.as_ref().map(|path| {
+            let origin = path.display().to_string();
+            match fs::read_to_string(path) {
+                Ok(text) => Ok(Document { origin, text }),
+                Err(error) => Err(Problems(vec![Problem {
+                    key: String::new(),
+                    origin: None,
+                    message: format!("{origin} cannot be read: {error}"),
+                }])),
+            }
+        });
+        Ok(Given {
+            file: file.transpose()?,
+            environment: self.environment.clone(),
+            flags: self.flags.clone(),
+        })
     }
-    builder = builder.add_source(
-        Environment::with_prefix("BFF")
-            .prefix_separator("__")
-            .separator("__")
-            .source(Some(sources.environment.clone())),
-    );
-    let unreadable = |error: ::config::ConfigError| Problem {
-        key: String::new(),
+}
+
+impl Given {
+    /// Merges and checks what was given, with `document` between the file and the environment.
+    ///
+    /// # Errors
+    /// [`Problems`] with one entry for every unknown key, wrong type or unit, value out of range
+    /// and contradiction. A document that is no TOML is one problem on its own, because nothing
+    /// can be said about its keys.
+    pub fn with(&self, document: Option<&Document>) -> Result<Loaded, Problems> {
+        let merged = self
+            .merge(document)
+            .map_err(|problem| Problems(vec![problem]))?;
+        let mut tree = to_json(&merged);
+        let origins = Origins(merged);
+        let mut problems = Vec::new();
+        let mut coerced = Vec::new();
+        let config = loop {
+            let error = match serde_path_to_error::deserialize::<_, Config>(&tree) {
+                Ok(config) => break config,
+                Err(error) => error,
+            };
+            let key = error.path().to_string();
+            // The environment only has strings: read one as a literal before calling it wrong.
+            if !coerced.contains(&key) && coerce_string(&mut tree, error.path()) {
+                coerced.push(key);
+                continue;
+            }
+            let removed = remove(&mut tree, error.path());
+            problems.push(Problem {
+                origin: origins.at(keys_of(error.path())).map(str::to_owned),
+                message: explain(error.inner()),
+                key,
+            });
+            if !removed {
+                // Nothing left that could be taken out; what was found so far is the answer.
+                break Config::default();
+            }
+        };
+        if let Err(report) = config.validate() {
+            for (path, error) in report.iter() {
+                let key = path.to_string();
+                problems.push(Problem {
+                    origin: origins.at(key.split('.')).map(str::to_owned),
+                    message: error.to_string(),
+                    key,
+                });
+            }
+        }
+        problems.extend(unreachable(&config));
+        if problems.is_empty() {
+            return Ok(Loaded { config, origins });
+        }
+        problems.sort_by(|a, b| a.key.cmp(&b.key));
+        Err(Problems(problems))
+    }
+
+    fn merge(&self, document: Option<&Document>) -> Result<Value, Problem> {
+        let unreadable = |error: ConfigError| Problem {
+            key: String::new(),
+            origin: None,
+            message: crate::telemetry::chain(&error),
+        };
+        let mut builder = ::config::Config::builder();
+        for document in self.file.iter().chain(document) {
+            builder = builder.add_source(document.clone());
+        }
+        if let Some(document) = document
+            && let Ok(table) = document.collect()
+            && table.contains_key("nacos")
+        {
+            return Err(Problem {
+                key: "nacos".to_owned(),
+                origin: Some(document.origin.clone()),
+                message: "where Nacos is cannot be said in Nacos: set it in the file, the \
+                          environment or by flags"
+                    .to_owned(),
+            });
+        }
+        builder = builder.add_source(
+            Environment::with_prefix("BFF")
+                .prefix_separator("__")
+                .separator("__")
+                .source(Some(self.environment.clone())),
+        );
+        for (key, value) in &self.flags {
+            let value = Value::new(Some(&FLAGS_ORIGIN.to_owned()), value.clone());
+            builder = builder.set_override(key, value).map_err(unreadable)?;
+        }
+        Ok(builder.build().map_err(unreadable)?.cache)
+    }
+}
+
+impl Source for Document {
+    fn clone_into_box(&self) -> Box<dyn Source + Send + Sync> {
+        Box::new(self.clone())
+    }
+
+    fn collect(&self) -> Result<Map<String, Value>, ConfigError> {
+        Format::parse(&FileFormat::Toml, Some(&self.origin), &self.text).map_err(|cause| {
+            ConfigError::FileParse {
+                uri: Some(self.origin.clone()),
+                cause,
+            }
+        })
+    }
+}
+
+/// A listener that Consul is told of, but that it could not reach.
+fn unreachable(config: &Config) -> Option<Problem> {
+    let registers = config.consul.register && config.consul.advertise.is_none();
+    (registers && config.http.listen.ip().is_unspecified()).then(|| Problem {
+        key: "consul.advertise".to_owned(),
         origin: None,
-        message: crate::telemetry::chain(&error),
-    };
-    for (key, value) in &sources.flags {
-        let value = Value::new(Some(&FLAGS_ORIGIN.to_owned()), value.clone());
-        builder = builder.set_override(key, value).map_err(unreadable)?;
-    }
-    Ok(builder.build().map_err(unreadable)?.cache)
+        message: format!(
+            "http.listen is {}, which is every address and so none that Consul could reach: \
+             set this to host:port, or consul.register to false",
+            config.http.listen
+        ),
+    })
 }
 
 fn to_json(value: &Value) -> Json {
@@ -136,23 +235,25 @@ fn to_json(value: &Value) -> Json {
     }
 }
 
-/// The value at `path`, or the deepest one on the way to it.
+/// The names on the way to `path`. A list is one value to its author: a bad item condemns the
+/// list.
+fn keys_of(path: &Path) -> impl Iterator<Item = &str> {
+    path.iter().filter_map(|segment| match segment {
+        Segment::Map { key } => Some(key.as_str()),
+        Segment::Seq { .. } | Segment::Enum { .. } | Segment::Unknown => None,
+    })
+}
+
+/// The table that holds the value at `path`, and the value's name in it.
 fn parent_of<'a>(tree: &'a mut Json, path: &Path) -> Option<(&'a mut Json, String)> {
-    let keys: Vec<String> = path
-        .iter()
-        .filter_map(|segment| match segment {
-            Segment::Map { key } => Some(key.clone()),
-            // A list is one value to its author: a bad item condemns the list.
-            Segment::Seq { .. } | Segment::Enum { .. } | Segment::Unknown => None,
-        })
-        .collect();
+    let keys: Vec<&str> = keys_of(path).collect();
     let (last, parents) = keys.split_last()?;
     let mut node = tree;
     for key in parents {
         node = node.get_mut(key)?;
     }
     node.get(last)?;
-    Some((node, last.clone()))
+    Some((node, (*last).to_owned()))
 }
 
 fn remove(tree: &mut Json, path: &Path) -> bool {
@@ -181,43 +282,31 @@ fn coerce_string(tree: &mut Json, path: &Path) -> bool {
     true
 }
 
-/// Where values come from.
-struct Origins<'a> {
-    merged: &'a Value,
-    file: Option<&'a std::path::Path>,
-}
+/// Where each value came from.
+#[derive(Clone, Debug)]
+pub struct Origins(Value);
 
-impl Origins<'_> {
-    fn of(&self, path: &Path) -> Option<String> {
-        self.at(path.iter().filter_map(|segment| match segment {
-            Segment::Map { key } => Some(key.as_str()),
-            _ => None,
-        }))
-    }
-
-    fn of_key(&self, key: &str) -> Option<String> {
-        self.at(key.split('.'))
-    }
-
-    fn at<'k>(&self, keys: impl Iterator<Item = &'k str>) -> Option<String> {
-        let mut node = self.merged;
+impl Origins {
+    /// Where the value at `keys`, or the list or text it is in, came from: a file's name, a
+    /// document's, `the environment` or `command line`. `None` for a default.
+    pub fn at<'k>(&self, keys: impl IntoIterator<Item = &'k str>) -> Option<&str> {
+        let mut node = &self.0;
         for key in keys {
             node = match &node.kind {
                 ValueKind::Table(table) => table.get(key)?,
                 _ => break,
             };
         }
-        match node.origin()? {
-            origin @ ("the environment" | FLAGS_ORIGIN) => Some(origin.to_owned()),
-            // The path as it was given, not as the library shortened it.
-            _ => self.file.map(|path| path.display().to_string()),
-        }
+        node.origin()
     }
 }
 
 /// serde's own words, with the nearest known key where a key is unknown.
 fn explain(error: &serde_json::Error) -> String {
     let text = error.to_string();
+    if text.ends_with("expected a duration") {
+        return text + " such as 500ms or 2s";
+    }
     let mut quoted = text.split('`').skip(1).step_by(2);
     if !text.starts_with("unknown field") {
         return text;

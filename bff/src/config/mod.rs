@@ -1,9 +1,13 @@
 //! What the operator wrote, checked, as one value per room.
 //!
-//! [`load()`] merges the sources (later wins: defaults, file, environment, flags), reports every
-//! problem at once, and hands out a [`Config`] whose values need no further checking.
+//! [`load()`] merges the sources (later wins: defaults, file, Nacos, environment, flags), reports
+//! every problem at once, and hands out a [`Config`] whose values need no further checking.
+//! [`Live`] is the configuration in force while documents come from Nacos.
 
+mod live;
 mod load;
+mod nacos;
+mod print;
 mod problem;
 pub mod types;
 
@@ -11,7 +15,9 @@ use garde::Validate;
 use serde::{Deserialize, Serialize};
 
 pub use self::{
-    load::{Sources, load},
+    live::{InForce, Live, Nacos, NacosState},
+    load::{Document, Given, Loaded, Origins, Sources, load},
+    nacos::Config as NacosConfig,
     problem::{Problem, Problems},
 };
 use crate::{discovery, graphql, http, rate_limit, telemetry, upstream};
@@ -26,6 +32,10 @@ pub struct Config {
     /// `[consul]`: where services are found and where this program registers itself.
     #[garde(dive)]
     pub consul: discovery::Config,
+    /// `[nacos]`: whose document is put between the file and the environment. Absent means none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[garde(dive)]
+    pub nacos: Option<NacosConfig>,
     /// `[graphql]`: what a query may ask.
     #[garde(dive)]
     pub graphql: graphql::Config,
@@ -45,7 +55,20 @@ impl Config {
     ///
     /// # Errors
     /// Never for a configuration that came out of [`load()`]; the TOML writer's type asks for it.
-    pub fn to_toml(&self) -> Result<String, toml::ser::Error> {
-        toml::to_string_pretty(self)
+    pub fn to_toml(&self) -> Result<String, toml_edit::ser::Error> {
+        toml_edit::ser::to_string_pretty(self)
+    }
+
+    /// This configuration with those parts of `other` that can change while the program runs.
+    fn with_live_parts_of(&self, other: &Self) -> Self {
+        Self {
+            http: self.http.clone(),
+            consul: self.consul.clone(),
+            nacos: self.nacos.clone(),
+            graphql: self.graphql.with_live_parts_of(&other.graphql),
+            log: other.log.clone(),
+            rate_limit: other.rate_limit.clone(),
+            upstreams: other.upstreams.clone(),
+        }
     }
 }

@@ -21,6 +21,17 @@ pub struct Config {
     pub max_complexity: usize,
 }
 
+impl Config {
+    /// This configuration with what can change while the schema is served: what a query may ask.
+    /// The playground's route is there or not from the start.
+    pub(crate) fn with_live_parts_of(&self, other: &Self) -> Self {
+        Self {
+            playground: self.playground,
+            ..other.clone()
+        }
+    }
+}
+
 impl Default for Config {
     fn default() -> Self {
         Self {

@@ -2,8 +2,9 @@
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
+use arc_swap::ArcSwap;
 use async_graphql::{
-    Data,
+    Data, Executor, Request, Response as Answer,
     http::{ALL_WEBSOCKET_PROTOCOLS, GraphiQLSource},
 };
 use async_graphql_axum::{GraphQLProtocol, GraphQLRequest, GraphQLResponse, GraphQLWebSocket};
@@ -14,16 +15,12 @@ use axum::{
     response::{Html, IntoResponse, Response},
     routing::post,
 };
+use futures_util::stream::BoxStream;
 use tokio::time::Instant;
 use tower_http::limit::RequestBodyLimitLayer;
 
-use super::client;
-use crate::{
-    graphql::{self, Schema},
-    rate_limit::ClientConfig,
-    resilience::deadline::Deadline,
-    upstream::CallOptions,
-};
+use super::{Served, client};
+use crate::{graphql, resilience::deadline::Deadline, upstream::CallOptions};
 
 /// A client's own, smaller wish for a deadline.
 const REQUEST_TIMEOUT: &str = "x-request-timeout";
@@ -33,16 +30,14 @@ const MAX_BODY: usize = 1 << 20;
 
 #[derive(Clone)]
 struct Endpoint {
-    schema: Schema,
+    served: Arc<ArcSwap<Served>>,
     request_timeout: Duration,
-    clients: Arc<ClientConfig>,
 }
 
-pub(super) fn routes(schema: Schema, request_timeout: Duration, clients: ClientConfig) -> Router {
+pub(super) fn routes(served: Arc<ArcSwap<Served>>, request_timeout: Duration) -> Router {
     let endpoint = Endpoint {
-        schema,
+        served,
         request_timeout,
-        clients: Arc::new(clients),
     };
     Router::new()
         .route("/graphql", post(execute).get(subscribe))
@@ -65,9 +60,11 @@ async fn execute(
         deadline: Some(Deadline::at(deadline)),
         client_deadline: wish.is_some(),
     };
-    let client = client::identify(&endpoint.clients, peer, &headers);
+    // One view of the rules for the whole request.
+    let served = endpoint.served.load_full();
+    let client = client::identify(&served.clients, peer, &headers);
     let request = request.into_inner().data(options).data(client);
-    GraphQLResponse::from(graphql::execute(&endpoint.schema, request).await).into_response()
+    GraphQLResponse::from(graphql::execute(&served.schema, request).await).into_response()
 }
 
 /// The timeout a client asks for: milliseconds, or a number with a unit such as `1s`.
@@ -91,17 +88,36 @@ async fn subscribe(
     protocol: GraphQLProtocol,
     upgrade: WebSocketUpgrade,
 ) -> Response {
+    let served = endpoint.served.load_full();
     let mut data = Data::default();
-    data.insert(client::identify(&endpoint.clients, peer, &headers));
+    data.insert(client::identify(&served.clients, peer, &headers));
     upgrade
         .max_message_size(MAX_BODY)
         .max_frame_size(MAX_BODY)
         .protocols(ALL_WEBSOCKET_PROTOCOLS)
         .on_upgrade(move |socket| {
-            GraphQLWebSocket::new(socket, endpoint.schema, protocol)
+            GraphQLWebSocket::new(socket, Latest(endpoint.served), protocol)
                 .with_data(data)
                 .serve()
         })
+}
+
+/// The schema in force when an operation starts: a connection may outlive many.
+#[derive(Clone)]
+struct Latest(Arc<ArcSwap<Served>>);
+
+impl Executor for Latest {
+    async fn execute(&self, request: Request) -> Answer {
+        self.0.load_full().schema.execute(request).await
+    }
+
+    fn execute_stream(
+        &self,
+        request: Request,
+        session_data: Option<Arc<Data>>,
+    ) -> BoxStream<'static, Answer> {
+        Executor::execute_stream(&self.0.load().schema, request, session_data)
+    }
 }
 
 pub(super) async fn playground() -> Html<String> {

@@ -19,6 +19,7 @@ use axum::{
 use tokio::time::Instant;
 
 use crate::{
+    config::{InForce, Live, NacosState},
     discovery::{Snapshot, Source},
     resilience::breaker,
     upstream::Upstreams,
@@ -36,14 +37,17 @@ pub struct Readiness(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     upstreams: Upstreams,
+    live: Live,
     draining: AtomicBool,
 }
 
 impl Readiness {
-    /// The readiness of a process that calls `upstreams`.
-    pub fn new(upstreams: Upstreams) -> Self {
+    /// The readiness of a process that calls `upstreams`. What is in force is told of, and is no
+    /// reason not to be ready: the last good configuration always is.
+    pub fn new(upstreams: Upstreams, live: Live) -> Self {
         Self(Arc::new(Inner {
             upstreams,
+            live,
             draining: AtomicBool::new(false),
         }))
     }
@@ -92,6 +96,7 @@ impl Readiness {
                 );
             }
         }
+        lines += &tell_config(&self.0.live.now(), now);
         let draining = self.0.draining.load(Ordering::Relaxed);
         if draining {
             lines.push_str("[-] shutdown: draining\n");
@@ -129,6 +134,25 @@ fn tell(snapshot: &Snapshot, now: Instant) -> String {
             format!("{instances}, last good list, stale for {stale}: {problem}")
         }
     }
+}
+
+fn tell_config(in_force: &InForce, now: Instant) -> String {
+    let mut lines = String::new();
+    if let Some(nacos) = &in_force.nacos {
+        let mark = match nacos.state {
+            NacosState::Found => '+',
+            NacosState::Missing | NacosState::Failing(_) => '!',
+        };
+        lines += &format!("[{mark}] configuration: {}\n", nacos.tell(now));
+    }
+    if let Some(problems) = &in_force.refused {
+        let all: Vec<_> = problems.0.iter().map(ToString::to_string).collect();
+        lines += &format!("[!] configuration: refused: {}\n", all.join("; "));
+    }
+    for change in &in_force.awaiting_restart {
+        lines += &format!("[!] configuration: {}: {}\n", change.key, change.message);
+    }
+    lines
 }
 
 pub(super) fn routes(readiness: Readiness) -> Router {

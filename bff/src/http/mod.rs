@@ -2,25 +2,35 @@
 
 mod client;
 mod config;
+mod configz;
 mod graphql;
 pub mod health;
 mod metrics;
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
+use arc_swap::ArcSwap;
 use axum::{Router, routing::get};
 
-pub use self::config::Config;
 use self::health::Readiness;
-use crate::{graphql::Schema, rate_limit::ClientConfig, telemetry::metrics::Metrics};
+pub use self::{config::Config, configz::CONFIGZ};
+use crate::{config::Live, graphql::Schema, rate_limit::ClientConfig, telemetry::metrics::Metrics};
+
+/// What a request is executed by; swapped as one when the configuration changes.
+pub struct Served {
+    /// Executes operations.
+    pub schema: Schema,
+    /// How clients are told apart.
+    pub clients: ClientConfig,
+}
 
 /// What the routes need.
 #[derive(Clone)]
 pub struct Parts {
     /// Executes operations.
-    pub schema: Schema,
-    /// How clients are told apart.
-    pub clients: ClientConfig,
+    pub served: Arc<ArcSwap<Served>>,
+    /// Answers `/configz`.
+    pub live: Live,
     /// Deadline of a whole request.
     pub request_timeout: Duration,
     /// Whether `/` serves the playground.
@@ -34,11 +44,8 @@ pub struct Parts {
 /// Every route.
 pub fn router(parts: Parts) -> Router {
     let mut router = Router::new()
-        .merge(graphql::routes(
-            parts.schema,
-            parts.request_timeout,
-            parts.clients,
-        ))
+        .merge(graphql::routes(parts.served, parts.request_timeout))
+        .merge(configz::routes(parts.live))
         .merge(health::routes(parts.readiness))
         .merge(metrics::routes(parts.metrics));
     if parts.playground {

@@ -8,7 +8,7 @@ const MINUTE: Duration = Duration::from_secs(60);
 
 fn config(rules: &str) -> Config {
     let text = format!("[fields.\"Query.hello\"]\n{rules}");
-    toml::from_str(&text).unwrap()
+    toml_edit::de::from_str(&text).unwrap()
 }
 
 fn take(limiter: &Limiter, client: &str) -> Result<(), Throttled> {
@@ -120,7 +120,7 @@ async fn several_rules_have_to_agree() {
         per = "global"
         message = "everybody, please"
     "#;
-    let limiter = Limiter::new(&toml::from_str(text).unwrap());
+    let limiter = Limiter::new(&toml_edit::de::from_str(text).unwrap());
     assert_eq!(allowed(&limiter, "a", 10), 3);
     assert_eq!(allowed(&limiter, "b", 10), 2);
     assert_eq!(

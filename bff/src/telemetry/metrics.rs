@@ -14,6 +14,7 @@ use prometheus::{Registry, TextEncoder};
 use tokio::time::Instant;
 
 use crate::{
+    config::{Live, NacosState},
     discovery::Source,
     rate_limit::{ActiveRule, Limiter},
     resilience::breaker::State,
@@ -65,6 +66,69 @@ impl Metrics {
     /// When a collected metric breaks the format's rules.
     pub fn render(&self) -> Result<String, prometheus::Error> {
         TextEncoder::new().encode_to_string(&self.registry.gather())
+    }
+
+    /// Watches what is in force and how Nacos is doing.
+    pub fn observe_config(&self, live: &Live) {
+        let meter = self.meter();
+        let each = live.clone();
+        meter
+            .u64_observable_gauge("bff.config.generation")
+            .with_description("Counts the configurations that were put in force.")
+            .with_callback(move |gauge| gauge.observe(each.now().generation, &[]))
+            .build();
+        let each = live.clone();
+        meter
+            .u64_observable_counter("bff.config.refusals")
+            .with_description("Documents that were refused, or held keys that need a restart.")
+            .with_callback(move |counter| {
+                let now = each.now();
+                counter.observe(now.refusals, &[KeyValue::new("reason", "invalid")]);
+                counter.observe(
+                    now.restarts_asked,
+                    &[KeyValue::new("reason", "needs_restart")],
+                );
+            })
+            .build();
+        let each = live.clone();
+        meter
+            .u64_observable_gauge("bff.config.refused")
+            .with_description("1 while the last document is refused.")
+            .with_callback(move |gauge| gauge.observe(each.now().refused.is_some().into(), &[]))
+            .build();
+        let each = live.clone();
+        meter
+            .u64_observable_gauge("bff.config.awaiting_restart")
+            .with_description("Changed keys that wait for a restart.")
+            .with_callback(move |gauge| {
+                gauge.observe(each.now().awaiting_restart.len() as u64, &[]);
+            })
+            .build();
+        let each = live.clone();
+        meter
+            .u64_observable_gauge("bff.config.document")
+            .with_description("1 for what Nacos says of the document, 0 for the rest.")
+            .with_callback(move |gauge| {
+                let Some(nacos) = each.now().nacos.clone() else {
+                    return;
+                };
+                for state in NacosState::NAMES {
+                    let is = nacos.state.name() == state;
+                    gauge.observe(is.into(), &[KeyValue::new("state", state)]);
+                }
+            })
+            .build();
+        let each = live.clone();
+        meter
+            .f64_observable_gauge("bff.config.staleness")
+            .with_unit("s")
+            .with_description("For how long Nacos has not been heard of.")
+            .with_callback(move |gauge| {
+                if let Some(nacos) = &each.now().nacos {
+                    gauge.observe(nacos.staleness(Instant::now()).as_secs_f64(), &[]);
+                }
+            })
+            .build();
     }
 
     /// Watches the rate limits in force.

@@ -5,32 +5,50 @@ pub mod metrics;
 
 use std::{error::Error, io::IsTerminal};
 
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::{EnvFilter, Registry, layer::SubscriberExt, reload};
 
 pub use self::config::LogConfig;
 
 /// Libraries that log what nobody asked for: consulrs and rustify write three lines per call and
-/// one error line per failed poll. Their errors reach the log through us.
-const QUIET: [&str; 2] = ["consulrs=off", "rustify=off"];
+/// one error line per failed poll; nacos-sdk writes documents at INFO, the password at DEBUG, and
+/// six lines every few seconds while its server is away. Their errors reach the log through us.
+const QUIET: [&str; 3] = ["consulrs=off", "rustify=off", "nacos_sdk=off"];
 
-/// Starts to log to standard error, in colour on a terminal. A second start changes nothing, so
-/// that several servers can run in one process.
-pub fn init(config: &LogConfig) {
-    let filter = QUIET.iter().fold(
+/// What the log shows, changeable while it is written.
+#[derive(Clone, Debug)]
+pub struct LogFilter(reload::Handle<EnvFilter, Registry>);
+
+impl LogFilter {
+    /// Shows what `config` says from now on.
+    pub fn set(&self, config: &LogConfig) {
+        if let Err(error) = self.0.reload(filter(config)) {
+            tracing::warn!(%error, "the log's filter cannot be changed");
+        }
+    }
+}
+
+fn filter(config: &LogConfig) -> EnvFilter {
+    QUIET.iter().fold(
         EnvFilter::try_new(&config.filter).unwrap_or_else(|_| EnvFilter::new("info")),
         |filter, directive| match directive.parse() {
             Ok(directive) => filter.add_directive(directive),
             Err(_) => filter,
         },
-    );
-    let started = tracing_subscriber::fmt()
-        .with_env_filter(filter)
+    )
+}
+
+/// Starts to log to standard error, in colour on a terminal. A second start changes nothing, so
+/// that several servers can run in one process; its filter is one that nothing listens to.
+pub fn init(config: &LogConfig) -> LogFilter {
+    let (filter, handle) = reload::Layer::new(filter(config));
+    let lines = tracing_subscriber::fmt::layer()
         .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal())
-        .try_init();
-    if let Err(error) = started {
+        .with_ansi(std::io::stderr().is_terminal());
+    let subscriber = Registry::default().with(filter).with(lines);
+    if let Err(error) = tracing::subscriber::set_global_default(subscriber) {
         tracing::debug!(%error, "the log was started before");
     }
+    LogFilter(handle)
 }
 
 /// An error and its causes in one line, each said once.
@@ -46,4 +64,28 @@ pub fn chain(error: &(dyn Error + 'static)) -> String {
         cause = error.source();
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use tracing::{Level, enabled};
+
+    use super::*;
+
+    #[test]
+    fn a_changed_filter_acts_on_the_next_line_and_never_lets_the_quiet_ones_speak() {
+        let config = |filter: &str| LogConfig {
+            filter: filter.to_owned(),
+        };
+        let (layer, handle) = reload::Layer::new(filter(&config("info")));
+        let log = LogFilter(handle);
+        tracing::subscriber::with_default(Registry::default().with(layer), || {
+            assert!(!enabled!(Level::DEBUG));
+            log.set(&config("debug"));
+            assert!(enabled!(Level::DEBUG));
+            assert!(!enabled!(target: "nacos_sdk::config", Level::ERROR));
+            log.set(&config("warn"));
+            assert!(!enabled!(Level::INFO));
+        });
+    }
 }

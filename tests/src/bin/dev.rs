@@ -6,14 +6,25 @@ use std::{
 
 use anyhow::{Context, bail};
 use bff_tests::{
-    fixtures::consul::ConsulFixture,
+    fixtures::{consul::ConsulFixture, nacos::NacosFixture},
     process::{Program, stdin_closed},
 };
 use clap::{Parser, Subcommand};
 use futures_util::{StreamExt, stream::FuturesUnordered};
 use tokio::time::{Instant, sleep};
 
-/// A fixture Consul, some greeter-srv instances and the BFF.
+/// The rules in the fixture Nacos, for a walk through what a limit does.
+const RULES: &str = "\
+# The rules of `cargo dev`. Publish another document and they change.
+[rate_limit.fields.\"Query.hello\"]
+calls = 10
+period = \"1m\"
+per = \"client\"
+";
+/// The same with a configuration of one's own, which it should not override.
+const NO_RULES: &str = "# Rules published here override those of the file.\n";
+
+/// A fixture Consul, a fixture Nacos, some greeter-srv instances and the BFF.
 #[derive(Debug, Parser)]
 #[command(name = "cargo dev", bin_name = "cargo dev --")]
 struct Cli {
@@ -22,6 +33,9 @@ struct Cli {
     /// A real Consul agent to use instead of the fixture.
     #[arg(long, value_name = "URL")]
     consul: Option<String>,
+    /// A real Nacos server to use instead of the fixture (document bff.toml, DEFAULT_GROUP).
+    #[arg(long, value_name = "ADDR")]
+    nacos: Option<String>,
     /// Where the BFF listens.
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8000")]
     http: SocketAddr,
@@ -102,6 +116,7 @@ async fn dev(cli: Cli) -> anyhow::Result<()> {
 #[derive(Default)]
 struct System {
     consul: Option<ConsulFixture>,
+    nacos: Option<NacosFixture>,
     /// Where Consul is, the fixture or a real one.
     url: Option<String>,
     greeters: Vec<Program>,
@@ -116,6 +131,15 @@ impl System {
             None => self.consul.insert(ConsulFixture::start().await?).url(),
         };
         self.url = Some(consul.clone());
+        let nacos = match &cli.nacos {
+            Some(addr) => addr.clone(),
+            None => {
+                let fixture = NacosFixture::start_where_expected().await?;
+                let rules = cli.config.as_ref().map_or(RULES, |_| NO_RULES);
+                fixture.publish("bff.toml", rules);
+                self.nacos.insert(fixture).addr().to_string()
+            }
+        };
         let executable = env::current_exe().context("this program's own path is unknown")?;
         for _ in 0..cli.instances {
             let args = [
@@ -132,6 +156,8 @@ impl System {
         }
         let http = cli.http.to_string();
         let mut args = vec!["bff", "run", "--listen", &http, "--consul", &consul];
+        let server = format!("nacos.server={nacos}");
+        args.extend(["--set", &server]);
         let config = cli.config.as_ref().map(|path| path.display().to_string());
         if let Some(config) = &config {
             args.extend(["--config", config]);
@@ -140,7 +166,7 @@ impl System {
         let url = format!("http://{}", bff.addr());
         self.bff = Some(bff);
         self.wait_until_it_answers(&url).await?;
-        self.tell(&url, &consul);
+        self.tell(&url, &consul, &nacos);
         Ok(())
     }
 
@@ -164,19 +190,22 @@ impl System {
         }
     }
 
-    fn tell(&self, url: &str, consul: &str) {
+    fn tell(&self, url: &str, consul: &str, nacos: &str) {
         let pid = |program: &Program| program.pid().unwrap_or(0);
         println!("\nEverything is up.\n");
         println!("  playground   {url}/");
         println!("  GraphQL      {url}/graphql");
         println!("  readiness    {url}/readyz?verbose");
         println!("  metrics      {url}/metrics");
-        let kind = if self.consul.is_some() {
-            "fixture"
-        } else {
-            "real"
-        };
-        println!("  Consul       {consul}   ({kind})");
+        let kind = |is_fixture| if is_fixture { "fixture" } else { "real" };
+        println!(
+            "  Consul       {consul}   ({})",
+            kind(self.consul.is_some())
+        );
+        println!(
+            "  Nacos        {nacos}   ({}, rules in DEFAULT_GROUP/bff.toml)",
+            kind(self.nacos.is_some())
+        );
         for greeter in &self.greeters {
             println!("  greeter-srv  {}   (pid {})", greeter.addr(), pid(greeter));
         }

@@ -1,0 +1,119 @@
+//! What documents make of what is in force.
+
+use super::*;
+
+fn given(flags: &[(&str, &str)]) -> Given {
+    let flags = flags
+        .iter()
+        .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
+        .chain([("nacos.group".to_owned(), "g".to_owned())])
+        .collect();
+    let sources = Sources {
+        flags,
+        ..Sources::default()
+    };
+    sources.read().unwrap()
+}
+
+fn start(given: &Given) -> InForce {
+    InForce::at_start(given, Instant::now()).unwrap()
+}
+
+fn found(text: &str) -> Reading {
+    Reading::Found(text.to_owned())
+}
+
+fn running(state: &InForce, given: &Given, reading: Reading) -> InForce {
+    state.read(given, reading, Change::WhileRunning, Instant::now())
+}
+
+#[tokio::test]
+async fn a_document_that_was_seen_already_is_not_looked_at_again() {
+    let given = given(&[]);
+    let first = running(&start(&given), &given, found("[graphql]\nmax_depth = 3"));
+    assert_eq!((first.generation, first.config.graphql.max_depth), (2, 3));
+    let again = running(&first, &given, found("[graphql]\nmax_depth = 3"));
+    assert_eq!(again.generation, 2);
+    let bad = running(&again, &given, found("[graphql]\nmax_depth = 0"));
+    let bad = running(&bad, &given, found("[graphql]\nmax_depth = 0"));
+    assert_eq!((bad.refusals, bad.config.graphql.max_depth), (1, 3));
+}
+
+#[tokio::test]
+async fn going_back_to_a_document_after_a_bad_one_is_a_change() {
+    let given = given(&[]);
+    let good = running(&start(&given), &given, found("[graphql]\nmax_depth = 3"));
+    let bad = running(&good, &given, found("[graphql]\nmax_depth = 'deep'"));
+    assert!(bad.refused.is_some());
+    let back = running(&bad, &given, found("[graphql]\nmax_depth = 3"));
+    assert!(back.refused.is_none());
+    assert_eq!(back.config.graphql.max_depth, 3);
+}
+
+#[tokio::test]
+async fn at_the_start_every_key_of_a_document_counts_and_later_only_live_ones() {
+    let given = given(&[]);
+    let text = "[http]\nrequest_timeout = '7s'\n[graphql]\nmax_depth = 3\nplayground = false";
+    let started = start(&given).read(&given, found(text), Change::AtStart, Instant::now());
+    assert_eq!(started.config.http.request_timeout.as_secs(), 7);
+    assert!(!started.config.graphql.playground && started.awaiting_restart.is_empty());
+    let later = running(&start(&given), &given, found(text));
+    assert_eq!(later.config.http.request_timeout.as_secs(), 10);
+    assert_eq!(later.config.graphql.max_depth, 3);
+    let keys: Vec<_> = later.awaiting_restart.iter().map(|c| &c.key).collect();
+    assert_eq!(keys, ["graphql.playground", "http.request_timeout"]);
+    // Taken back, there is nothing to wait for.
+    let back = running(&later, &given, found("# nothing"));
+    assert!(back.awaiting_restart.is_empty());
+    assert_eq!(back.config.graphql.max_depth, 15);
+}
+
+#[tokio::test]
+async fn flags_stay_stronger_than_documents() {
+    let given = given(&[("graphql.max_depth", "9")]);
+    let state = running(&start(&given), &given, found("[graphql]\nmax_depth = 3"));
+    assert_eq!(state.config.graphql.max_depth, 9);
+    assert_eq!(
+        state.origins.at(["graphql", "max_depth"]),
+        Some("command line")
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn staleness_runs_from_the_last_answer_and_only_while_there_is_none() {
+    let given = given(&[]);
+    let state = running(&start(&given), &given, Reading::Missing);
+    tokio::time::advance(Duration::from_secs(40)).await;
+    let now = Instant::now();
+    assert_eq!(state.nacos.as_ref().unwrap().staleness(now), Duration::ZERO);
+    let failing = running(&state, &given, Reading::Failed("gone".to_owned()));
+    let stale = failing.nacos.as_ref().unwrap().staleness(now);
+    assert_eq!(stale, Duration::from_secs(40));
+}
+
+#[tokio::test]
+async fn what_is_printed_is_a_configuration_with_its_origins_as_comments() {
+    let given = given(&[]);
+    let text =
+        "[graphql]\nmax_depth = 3\n[[rate_limit.fields.'Query.hello']]\ncalls = 1\nperiod = '1m'";
+    let state = running(&start(&given), &given, found(text));
+    let printed = state.to_toml(Instant::now()).unwrap();
+    assert!(
+        printed.contains("max_depth = 3  # nacos g/bff.toml"),
+        "{printed}"
+    );
+    assert!(
+        printed.contains("max_complexity = 1000  # default"),
+        "{printed}"
+    );
+    assert!(
+        printed.contains("calls = 1  # nacos g/bff.toml"),
+        "{printed}"
+    );
+    assert!(
+        printed.contains("group = \"g\"  # command line"),
+        "{printed}"
+    );
+    let again: Config = toml_edit::de::from_str(&printed).unwrap();
+    assert_eq!(again.to_toml().unwrap(), state.config.to_toml().unwrap());
+}

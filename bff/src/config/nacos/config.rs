@@ -1,0 +1,103 @@
+//! `[nacos]`.
+
+use std::{fmt, time::Duration};
+
+use garde::Validate;
+use serde::{Deserialize, Serialize};
+
+use crate::config::types::{Secret, secs, within};
+
+/// The port of a Nacos server whose address names none.
+const DEFAULT_PORT: u16 = 8848;
+
+/// The configuration centre whose document is followed. Without this section there is none.
+#[derive(Clone, Debug, Deserialize, Serialize, Validate)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// `host:port`; several, separated by commas, are the nodes of one cluster. The gRPC port is
+    /// a thousand above it, as Nacos has it.
+    #[garde(custom(addresses))]
+    pub server: String,
+    /// Another gRPC port, where something in between maps ports.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[garde(skip)]
+    pub grpc_port: Option<u16>,
+    /// The namespace's id; empty is the public one.
+    #[garde(length(max = 128))]
+    pub namespace: String,
+    /// The document's group.
+    #[garde(length(min = 1, max = 128))]
+    pub group: String,
+    /// The document's name.
+    #[garde(length(min = 1, max = 256))]
+    pub data_id: String,
+    /// Who asks, if the server wants to know.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[garde(custom(both_or_neither(&self.password)))]
+    pub username: Option<String>,
+    /// The password of `username`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[garde(skip)]
+    pub password: Option<Secret>,
+    /// How often the document is fetched in any case, in case word of a change got lost.
+    #[serde(with = "humantime_serde")]
+    #[garde(custom(within(secs(1)..=secs(3600))))]
+    pub reconcile: Duration,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            server: format!("127.0.0.1:{DEFAULT_PORT}"),
+            grpc_port: None,
+            namespace: String::new(),
+            group: "DEFAULT_GROUP".to_owned(),
+            data_id: "bff.toml".to_owned(),
+            username: None,
+            password: None,
+            reconcile: Duration::from_secs(30),
+        }
+    }
+}
+
+impl Config {
+    /// The document as messages name it.
+    pub fn document(&self) -> String {
+        format!("nacos {self}")
+    }
+}
+
+impl fmt::Display for Config {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if !self.namespace.is_empty() {
+            write!(f, "{}/", self.namespace)?;
+        }
+        write!(f, "{}/{}", self.group, self.data_id)
+    }
+}
+
+fn addresses(server: &str, _: &()) -> garde::Result {
+    let good = |address: &str| {
+        let authority: Option<http::uri::Authority> = address.trim().parse().ok();
+        authority.is_some_and(|authority| {
+            !authority.host().is_empty() && !authority.as_str().contains('@')
+        })
+    };
+    match server.split(',').find(|address| !good(address)) {
+        None => Ok(()),
+        Some(bad) => Err(garde::Error::new(format!(
+            "`{bad}` is no address; write it like 127.0.0.1:{DEFAULT_PORT}, without a scheme"
+        ))),
+    }
+}
+
+fn both_or_neither(
+    password: &Option<Secret>,
+) -> impl FnOnce(&Option<String>, &()) -> garde::Result + '_ {
+    move |username, ()| match username.is_some() == password.is_some() {
+        true => Ok(()),
+        false => Err(garde::Error::new(
+            "set `username` and `password`, or neither",
+        )),
+    }
+}
