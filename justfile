@@ -18,10 +18,16 @@ schema:
 faults:
     cargo test --workspace -- --nocapture ::f 2>/dev/null | grep -E '^F[0-9]+ ' | sort -Vu
 
-# What a pick, a new list and the whole stack cost, and what a dead upstream costs its neighbour.
+# Limits shared in Redis, against a redis-server that the tests start themselves.
+redis:
+    cargo test --workspace --test it -- redis:: --ignored
+
+# What a pick, a new list, the whole stack and a limit cost, and what a dead upstream costs its
+# neighbour.
 bench:
     cargo bench --package bff --bench balance
     cargo bench --package bff --bench stack
+    cargo bench --package bff --bench rate_limit
     cargo bench --package bff-tests --bench isolation
 
 # The fixture's promises, asked of a real agent: just contract 127.0.0.1:8500

@@ -80,7 +80,7 @@ pub async fn serve(
     metrics.observe(&upstreams);
     metrics.observe_limits(&limiter);
     metrics.observe_config(&live);
-    let readiness = Readiness::new(upstreams.clone(), live.clone());
+    let readiness = Readiness::new(upstreams.clone(), live.clone(), Arc::clone(&limiter));
     let changing = Changing::new(config, upstreams, limiter);
     let router = http::router(Parts {
         served: Arc::clone(&changing.served),

@@ -10,6 +10,7 @@ mod nacos_contract;
 mod processes;
 mod query;
 mod rate_limit;
+mod redis;
 mod registration;
 mod reload;
 mod resilience;

@@ -62,7 +62,7 @@ impl TestBffBuilder {
         }));
         TestBff {
             addr,
-            live,
+            live: Some(live),
             http: reqwest::Client::new(),
             stop: Some(stop),
             task: Some(task),
@@ -74,7 +74,7 @@ impl TestBffBuilder {
 #[derive(Debug)]
 pub struct TestBff {
     addr: SocketAddr,
-    live: Live,
+    live: Option<Live>,
     http: reqwest::Client,
     stop: Option<oneshot::Sender<()>>,
     task: Option<JoinHandle<anyhow::Result<()>>>,
@@ -91,9 +91,24 @@ impl TestBff {
         self.addr
     }
 
+    /// One that runs in another process and listens on `addr`.
+    pub fn at(addr: SocketAddr) -> Self {
+        Self {
+            addr,
+            live: None,
+            http: reqwest::Client::new(),
+            stop: None,
+            task: None,
+        }
+    }
+
     /// What is in force.
+    ///
+    /// # Panics
+    /// When it runs in another process.
+    #[expect(clippy::expect_used, reason = "a test asks what it started")]
     pub fn live(&self) -> &Live {
-        &self.live
+        self.live.as_ref().expect("it runs in this process")
     }
 
     /// A URL on it.

@@ -10,6 +10,7 @@ use std::{
     time::Duration,
 };
 
+use arc_swap::ArcSwap;
 use axum::{
     Router,
     extract::{Query, State},
@@ -21,6 +22,7 @@ use tokio::time::Instant;
 use crate::{
     config::{InForce, Live, NacosState},
     discovery::{Snapshot, Source},
+    rate_limit::Limiter,
     resilience::breaker,
     upstream::Upstreams,
 };
@@ -38,16 +40,18 @@ pub struct Readiness(Arc<Inner>);
 struct Inner {
     upstreams: Upstreams,
     live: Live,
+    limiter: Arc<ArcSwap<Limiter>>,
     draining: AtomicBool,
 }
 
 impl Readiness {
     /// The readiness of a process that calls `upstreams`. What is in force is told of, and is no
     /// reason not to be ready: the last good configuration always is.
-    pub fn new(upstreams: Upstreams, live: Live) -> Self {
+    pub fn new(upstreams: Upstreams, live: Live, limiter: Arc<ArcSwap<Limiter>>) -> Self {
         Self(Arc::new(Inner {
             upstreams,
             live,
+            limiter,
             draining: AtomicBool::new(false),
         }))
     }
@@ -97,6 +101,18 @@ impl Readiness {
             }
         }
         lines += &tell_config(&self.0.live.now(), now);
+        if let Some(store) = self.0.limiter.load().store_status() {
+            lines += &match store.away {
+                None => "[+] rate limits: shared in Redis\n".to_owned(),
+                Some((since, problem)) => {
+                    let away = Duration::from_secs((now - since).as_secs());
+                    format!(
+                        "[!] rate limits: each replica counts for itself, Redis is away for {}: {problem}\n",
+                        humantime::format_duration(away)
+                    )
+                }
+            };
+        }
         let draining = self.0.draining.load(Ordering::Relaxed);
         if draining {
             lines.push_str("[-] shutdown: draining\n");

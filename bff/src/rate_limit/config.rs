@@ -20,6 +20,12 @@ pub struct Config {
     /// What a throttled field's error says, unless its rule says something else.
     #[garde(length(min = 1, max = 1000))]
     pub message: String,
+    /// Where buckets are kept.
+    #[garde(skip)]
+    pub store: Store,
+    /// For `store = "redis"`.
+    #[garde(dive)]
+    pub redis: super::redis::Config,
     /// How many clients each rule remembers at most.
     #[garde(range(min = 64, max = 10_000_000))]
     pub max_keys: usize,
@@ -35,11 +41,23 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             message: "请求过于频繁，请稍后重试！".to_owned(),
+            store: Store::Memory,
+            redis: super::redis::Config::default(),
             max_keys: 100_000,
             client: ClientConfig::default(),
             fields: Fields::default(),
         }
     }
+}
+
+/// Where buckets are kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Store {
+    /// In this process: each replica has the whole limit.
+    Memory,
+    /// In Redis: replicas have it together.
+    Redis,
 }
 
 /// How clients are told apart.
@@ -239,6 +257,16 @@ pub enum Algorithm {
     Gcra,
     /// `calls` in a window that the first call opens, then none until the period is over.
     FixedWindow,
+}
+
+impl Algorithm {
+    /// As it is configured.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Gcra => "gcra",
+            Self::FixedWindow => "fixed-window",
+        }
+    }
 }
 
 fn one() -> u32 {

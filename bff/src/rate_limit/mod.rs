@@ -6,33 +6,39 @@
 mod bucket;
 mod config;
 mod keys;
+mod redis;
 
 use std::{
     collections::HashMap,
-    hash::{BuildHasher, RandomState},
     num::NonZeroU32,
     sync::{
-        Arc, OnceLock,
+        Arc,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
 };
 
+use sha2::{Digest, Sha256};
 use tokio::time::Instant;
 
-use self::bucket::Buckets;
-pub use self::config::{Algorithm, ClientConfig, Config, Coordinate, Identity, Rule, Rules, Scope};
+use self::{bucket::Buckets, redis::Shared};
+pub use self::{
+    config::{Algorithm, ClientConfig, Config, Coordinate, Identity, Rule, Rules, Scope, Store},
+    redis::{Config as RedisConfig, StoreStatus},
+};
 
-/// Who is asking, as a fingerprint: short, and of no use to whoever finds it in a dump.
+/// Who is asking, as a fingerprint: short, and the same in every replica.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct ClientKey(u64);
+pub struct ClientKey(u128);
 
 impl ClientKey {
-    /// The fingerprint of whatever a client is known by, for the life of this process.
+    /// The fingerprint of whatever a client is known by. Nobody can choose to have somebody
+    /// else's.
     pub fn of(identity: &str) -> Self {
-        // Seeded per process, so that nobody can choose to collide with somebody else.
-        static SEED: OnceLock<RandomState> = OnceLock::new();
-        Self(SEED.get_or_init(RandomState::new).hash_one(identity))
+        let digest: [u8; 32] = Sha256::digest(identity).into();
+        let mut half = [0; 16];
+        half.copy_from_slice(&digest[..16]);
+        Self(u128::from_be_bytes(half))
     }
 }
 
@@ -52,6 +58,7 @@ pub struct Throttled {
 /// Every rule in force, by field.
 #[derive(Debug, Default)]
 pub struct Limiter {
+    shared: Option<Arc<Shared>>,
     fields: HashMap<String, HashMap<String, Arc<[ActiveRule]>>>,
 }
 
@@ -62,6 +69,8 @@ pub struct ActiveRule {
     rule: Rule,
     message: String,
     cost: NonZeroU32,
+    /// What its buckets are called where replicas share them.
+    shared_key: String,
     state: Arc<RuleState>,
 }
 
@@ -76,6 +85,8 @@ struct RuleState {
 
 impl Limiter {
     /// The rules of `config`, with fresh buckets.
+    ///
+    /// Has to be called within a tokio runtime if the buckets are in Redis.
     pub fn new(config: &Config) -> Self {
         Self::default().reconfigured(config)
     }
@@ -91,13 +102,13 @@ impl Limiter {
                 .unwrap_or_default()
                 .iter()
                 .collect();
-            let active = rules.0.iter().map(|rule| {
+            let active = rules.0.iter().enumerate().map(|(place_in_list, rule)| {
                 // Each goes on in one place only: two rules on one bucket would count twice.
                 let place = old.iter().position(|before| {
                     same_quota(&before.rule, rule) && before.state.max_keys == config.max_keys
                 });
                 let before = place.map(|place| old.remove(place));
-                ActiveRule::new(coordinate, rule, config, before)
+                ActiveRule::new(coordinate, place_in_list, rule, config, before)
             });
             let active: Arc<[ActiveRule]> = active.collect();
             fields
@@ -105,7 +116,17 @@ impl Limiter {
                 .or_default()
                 .insert(field.to_owned(), active);
         }
-        Self { fields }
+        let shared = match config.store {
+            Store::Memory => None,
+            Store::Redis => {
+                let same = self.shared.as_ref().filter(|s| *s.config() == config.redis);
+                Some(match same {
+                    Some(same) => Arc::clone(same),
+                    None => Arc::new(Shared::new(&config.redis)),
+                })
+            }
+        };
+        Self { shared, fields }
     }
 
     /// The rules of a field, if it has any: all that a field without a rule costs.
@@ -118,14 +139,42 @@ impl Limiter {
         self.fields.contains_key(parent)
     }
 
-    /// Asks `rules` for one call of `client`. A call counts against each rule up to the first
-    /// that does not let it through.
+    /// Asks `rules` for one call of `client`, in the store that is configured. A call counts
+    /// against each rule up to the first that does not let it through.
     ///
     /// # Errors
     /// [`Throttled`] by the first rule that has nothing left.
-    pub fn take(&self, rules: &[ActiveRule], client: ClientKey) -> Result<(), Throttled> {
+    pub async fn take(&self, rules: &[ActiveRule], client: ClientKey) -> Result<(), Throttled> {
+        let Some(shared) = &self.shared else {
+            return self.take_here(rules, client);
+        };
+        let Some(waits) = shared.take(rules, client).await else {
+            return self.take_here(rules, client);
+        };
+        // What passed there counts here too: should Redis go away, nobody starts from nothing.
         let now = Instant::now();
-        rules.iter().try_for_each(|rule| rule.take(client, now))
+        rules.iter().zip(waits).try_for_each(|(rule, wait)| {
+            if wait.is_zero() {
+                let _ = rule.take_here(client, now);
+            }
+            rule.verdict(wait)
+        })
+    }
+
+    /// The same in this process, whatever is configured.
+    ///
+    /// # Errors
+    /// [`Throttled`] by the first rule that has nothing left.
+    pub fn take_here(&self, rules: &[ActiveRule], client: ClientKey) -> Result<(), Throttled> {
+        let now = Instant::now();
+        rules
+            .iter()
+            .try_for_each(|rule| rule.verdict(rule.take_here(client, now)))
+    }
+
+    /// How Redis is doing; `None` if it is not where the buckets are.
+    pub fn store_status(&self) -> Option<StoreStatus> {
+        self.shared.as_ref().map(|shared| shared.status())
     }
 
     /// Every rule, for metrics.
@@ -143,7 +192,13 @@ fn same_quota(a: &Rule, b: &Rule) -> bool {
 }
 
 impl ActiveRule {
-    fn new(coordinate: &Coordinate, rule: &Rule, config: &Config, before: Option<&Self>) -> Self {
+    fn new(
+        coordinate: &Coordinate,
+        place_in_list: usize,
+        rule: &Rule,
+        config: &Config,
+        before: Option<&Self>,
+    ) -> Self {
         let state = match before {
             Some(before) => Arc::clone(&before.state),
             None => Arc::new(RuleState {
@@ -160,20 +215,40 @@ impl ActiveRule {
                 .clone()
                 .unwrap_or_else(|| config.message.clone()),
             cost: NonZeroU32::new(rule.cost).unwrap_or(NonZeroU32::MIN),
+            // Another quota is another bucket.
+            shared_key: format!(
+                "{coordinate}:{place_in_list}:{}:{}/{}us:{}",
+                rule.algorithm.as_str(),
+                rule.calls,
+                rule.period.as_micros(),
+                rule.per.as_str()
+            ),
             rule: rule.clone(),
             state,
         }
     }
 
-    fn take(&self, client: ClientKey, now: Instant) -> Result<(), Throttled> {
+    /// Takes the cost of a call from the local bucket; returns how long to wait if it does not
+    /// hold so much.
+    fn take_here(&self, client: ClientKey, now: Instant) -> Duration {
         let key = match self.rule.per {
-            Scope::Client => client.0,
+            Scope::Client => client.0 as u64,
             Scope::Global => 0,
         };
-        let Err(retry_after) = self.state.buckets.take(key, self.cost, now) else {
+        let taken = self.state.buckets.take(key, self.cost, now);
+        // What has to be waited for is never nothing.
+        taken.map_or_else(
+            |wait| wait.max(Duration::from_nanos(1)),
+            |()| Duration::ZERO,
+        )
+    }
+
+    /// Counts a call that the rule lets through, if there is nothing to wait for, or throttles.
+    fn verdict(&self, retry_after: Duration) -> Result<(), Throttled> {
+        if retry_after.is_zero() {
             self.state.allowed.fetch_add(1, Ordering::Relaxed);
             return Ok(());
-        };
+        }
         self.state.throttled.fetch_add(1, Ordering::Relaxed);
         if self.rule.dry_run {
             tracing::debug!(field = %self.coordinate, "would be throttled, but the rule is a dry run");

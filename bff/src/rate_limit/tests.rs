@@ -12,7 +12,7 @@ fn config(rules: &str) -> Config {
 }
 
 fn take(limiter: &Limiter, client: &str) -> Result<(), Throttled> {
-    limiter.take(
+    limiter.take_here(
         limiter.rules("Query", "hello").unwrap(),
         ClientKey::of(client),
     )
@@ -150,4 +150,27 @@ async fn f26_a_reload_keeps_the_buckets_of_a_rule_it_leaves_alone_and_bans_nobod
     assert_eq!(allowed(&small, "a", 10), 3);
     advance(MINUTE).await;
     assert_eq!(allowed(&small, "a", 10), 3);
+}
+
+#[tokio::test]
+async fn with_redis_away_each_replica_counts_for_itself_and_says_so() {
+    // A port that is taken and never answers.
+    let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let mut config = config("calls = 3\nperiod = '1h'");
+    config.store = Store::Redis;
+    config.redis.url = format!("redis://{}", silent.local_addr().unwrap());
+    let limiter = Limiter::new(&config);
+    let rules = limiter.rules("Query", "hello").unwrap();
+    let client = ClientKey::of("a");
+    let mut passed = 0;
+    for _ in 0..10 {
+        passed += usize::from(limiter.take(rules, client).await.is_ok());
+    }
+    assert_eq!(passed, 3);
+    assert_eq!(limiter.store_status().unwrap().fallbacks, 10);
+    // Another rule beside it is no reason for another connection.
+    let same = limiter.reconfigured(&config);
+    assert_eq!(same.store_status().unwrap().fallbacks, 10);
+    config.store = Store::Memory;
+    assert_eq!(limiter.reconfigured(&config).store_status(), None);
 }

@@ -152,6 +152,26 @@ impl Metrics {
             .build();
         let each = Arc::clone(limiter);
         meter
+            .u64_observable_gauge("bff.rate_limit.store_up")
+            .with_description("1 while Redis answers, 0 while each replica counts for itself.")
+            .with_callback(move |gauge| {
+                if let Some(store) = each.load().store_status() {
+                    gauge.observe(store.away.is_none().into(), &[]);
+                }
+            })
+            .build();
+        let each = Arc::clone(limiter);
+        meter
+            .u64_observable_counter("bff.rate_limit.fallbacks")
+            .with_description("Calls that the local buckets decided because Redis was away.")
+            .with_callback(move |counter| {
+                if let Some(store) = each.load().store_status() {
+                    counter.observe(store.fallbacks, &[]);
+                }
+            })
+            .build();
+        let each = Arc::clone(limiter);
+        meter
             .u64_observable_gauge("bff.rate_limit.keys")
             .with_description("Clients that a rule remembers.")
             .with_callback(move |gauge| {

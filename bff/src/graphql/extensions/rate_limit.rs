@@ -94,9 +94,12 @@ impl Extension for PerRequest {
         next: NextValidation<'_>,
     ) -> Result<ValidationResult, Vec<ServerError>> {
         let result = next.run(ctx).await?;
-        for (key, name) in std::mem::take(&mut *lock(&self.subscribed)) {
+        let subscribed = std::mem::take(&mut *lock(&self.subscribed));
+        for (key, name) in subscribed {
             let rules = self.limiter.rules("Subscription", &name);
-            if let Some(Err(throttled)) = rules.map(|rules| self.take(ctx, rules)) {
+            if let Some(rules) = rules
+                && let Err(throttled) = self.take(ctx, rules).await
+            {
                 return Err(vec![error::throttled(
                     &throttled,
                     vec![PathSegment::Field(key)],
@@ -130,7 +133,7 @@ impl Extension for PerRequest {
         let Some(rules) = rules else {
             return next.run(ctx, info).await;
         };
-        let Err(throttled) = self.take(ctx, rules) else {
+        let Err(throttled) = self.take(ctx, rules).await else {
             return next.run(ctx, info).await;
         };
         let path = path_of(info.path_node);
@@ -176,10 +179,15 @@ impl Extension for PerRequest {
 }
 
 impl PerRequest {
-    fn take(&self, ctx: &ExtensionContext<'_>, rules: &[ActiveRule]) -> Result<(), Throttled> {
+    async fn take(
+        &self,
+        ctx: &ExtensionContext<'_>,
+        rules: &[ActiveRule],
+    ) -> Result<(), Throttled> {
         let client = ctx.data_opt::<ClientKey>().copied();
         self.limiter
             .take(rules, client.unwrap_or_else(|| ClientKey::of("")))
+            .await
     }
 
     /// The object that should hold the field at `path` cannot be without it: it is `null` if it
