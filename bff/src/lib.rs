@@ -19,7 +19,7 @@ mod simulation;
 pub mod telemetry;
 pub mod upstream;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use anyhow::Context;
 use arc_swap::ArcSwap;
@@ -33,9 +33,10 @@ use self::{
         consul::Consul,
         registration::{Registrar, Registration},
     },
+    graphql::Execution,
     http::{Parts, Served, health::Readiness},
     rate_limit::Limiter,
-    telemetry::metrics::Metrics,
+    telemetry::{metrics::Metrics, trace::Tracing},
     upstream::Upstreams,
 };
 
@@ -74,14 +75,21 @@ pub async fn serve(
         wait: config.consul.wait,
         empty_hold: config.consul.empty_hold,
     };
-    let upstreams = Upstreams::connect(&config.upstreams, &consul, times);
-    let limiter = Arc::new(ArcSwap::from_pointee(Limiter::new(&config.rate_limit)));
     let metrics = Metrics::new()?;
+    let tracing = Tracing::new(&config.telemetry)?;
+    let upstreams = Upstreams::connect(&config.upstreams, &consul, times, &metrics.meter());
+    let limiter = Arc::new(ArcSwap::from_pointee(Limiter::new(&config.rate_limit)));
     metrics.observe(&upstreams);
     metrics.observe_limits(&limiter);
     metrics.observe_config(&live);
     let readiness = Readiness::new(upstreams.clone(), live.clone(), Arc::clone(&limiter));
-    let changing = Changing::new(config, upstreams, limiter);
+    let execution = Execution {
+        documents: Arc::default(),
+        slow: config.log.slow_operation,
+    };
+    metrics.observe_documents(&execution.documents);
+    metrics.observe_spans(&tracing);
+    let changing = Changing::new(config, upstreams, limiter, execution, tracing.clone());
     let router = http::router(Parts {
         served: Arc::clone(&changing.served),
         live: live.clone(),
@@ -89,6 +97,7 @@ pub async fn serve(
         playground: config.graphql.playground,
         readiness: readiness.clone(),
         metrics,
+        tracing: tracing.clone(),
     });
     info!(address = %bound, consul = %consul.address(), "serving");
     let serving = shutdown::serve_until(
@@ -99,27 +108,42 @@ pub async fn serve(
         registrar,
         config.http.drain_timeout,
     );
-    tokio::select! {
+    let outcome = tokio::select! {
         served = serving => served.context("the listener failed"),
         // Never ends.
         () = live.each_change(|config| changing.apply(config)) => Ok(()),
-    }
+    };
+    tracing.flush(FLUSH_TIMEOUT).await;
+    outcome
 }
+
+/// How long the last spans may take to leave.
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(4);
 
 /// What follows the configuration while the program runs.
 struct Changing {
     upstreams: Upstreams,
     limiter: Arc<ArcSwap<Limiter>>,
     served: Arc<ArcSwap<Served>>,
+    execution: Execution,
+    tracing: Tracing,
 }
 
 impl Changing {
-    fn new(config: &Config, upstreams: Upstreams, limiter: Arc<ArcSwap<Limiter>>) -> Self {
-        let served = Self::serve(config, &upstreams, &limiter);
+    fn new(
+        config: &Config,
+        upstreams: Upstreams,
+        limiter: Arc<ArcSwap<Limiter>>,
+        execution: Execution,
+        tracing: Tracing,
+    ) -> Self {
+        let served = Self::serve(config, &upstreams, &limiter, &execution);
         Self {
             served: Arc::new(ArcSwap::from_pointee(served)),
             upstreams,
             limiter,
+            execution,
+            tracing,
         }
     }
 
@@ -128,12 +152,19 @@ impl Changing {
         self.upstreams.reconfigure(&config.upstreams);
         let limiter = self.limiter.load().reconfigured(&config.rate_limit);
         self.limiter.store(Arc::new(limiter));
-        let served = Self::serve(config, &self.upstreams, &self.limiter);
+        self.tracing.set_ratio(config.telemetry.sample_ratio);
+        let served = Self::serve(config, &self.upstreams, &self.limiter, &self.execution);
         self.served.store(Arc::new(served));
     }
 
-    fn serve(config: &Config, upstreams: &Upstreams, limiter: &Arc<ArcSwap<Limiter>>) -> Served {
+    fn serve(
+        config: &Config,
+        upstreams: &Upstreams,
+        limiter: &Arc<ArcSwap<Limiter>>,
+        execution: &Execution,
+    ) -> Served {
         Served {
+            execution: execution.clone(),
             schema: graphql::schema(&config.graphql, upstreams.clone(), Arc::clone(limiter)),
             clients: config.rate_limit.client.clone(),
         }

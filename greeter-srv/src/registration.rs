@@ -18,7 +18,7 @@ use consulrs::{
 };
 use futures_util::FutureExt;
 use proto::helloworld::greeter_server;
-use reqwest_consul as reqwest;
+use reqwest_011 as reqwest;
 use rustify::clients::reqwest::Client as HttpClient;
 use tokio::{
     sync::oneshot,

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use tokio::time::Instant;
+use tonic::Code;
 
 use super::{Shared, endpoint::Endpoint, gate::Moved};
 use crate::resilience::{classify::Effect, observe::Observer};
@@ -79,7 +80,7 @@ impl<S: Send + Sync + 'static> Observer for Call<S> {
         }
     }
 
-    fn end(&mut self, effect: Effect, now: Instant) {
+    fn end(&mut self, effect: Effect, _: Code, now: Instant) {
         match effect {
             Effect::Success if self.settled => {}
             Effect::Success => self.succeeded(now),

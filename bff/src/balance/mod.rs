@@ -45,7 +45,7 @@ use self::{
 };
 use crate::{
     discovery::{Members, Watch},
-    resilience::{observe::Observed, streams},
+    resilience::{observe::Observed, span::AttemptSpan, streams},
 };
 
 /// Makes the channel to an instance; called once per endpoint, without I/O.
@@ -318,6 +318,11 @@ impl<C: Connect> Service<Request<Body>> for Balance<C> {
         };
         if let Some(tried) = tried {
             tried.add(endpoint.address());
+        }
+        if let Some(AttemptSpan(span)) = request.extensions().get() {
+            let address = endpoint.address();
+            span.set("server.address", address.host().to_owned());
+            span.set("server.port", i64::from(address.port_u16().unwrap_or(0)));
         }
         let channel = endpoint.channel(|address| self.connect.load().connect(address));
         let streaming = streams(&request);

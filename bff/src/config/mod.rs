@@ -42,6 +42,9 @@ pub struct Config {
     /// `[log]`: what the log shows.
     #[garde(dive)]
     pub log: telemetry::LogConfig,
+    /// `[telemetry]`: where traces go.
+    #[garde(dive)]
+    pub telemetry: telemetry::Config,
     /// `[rate_limit]`: how often fields may be asked for.
     #[garde(dive)]
     pub rate_limit: rate_limit::Config,
@@ -66,7 +69,8 @@ impl Config {
             consul: self.consul.clone(),
             nacos: self.nacos.clone(),
             graphql: self.graphql.with_live_parts_of(&other.graphql),
-            log: other.log.clone(),
+            log: self.log.with_live_parts_of(&other.log),
+            telemetry: self.telemetry.with_live_parts_of(&other.telemetry),
             rate_limit: other.rate_limit.clone(),
             upstreams: other.upstreams.clone(),
         }

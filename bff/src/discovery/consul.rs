@@ -15,7 +15,7 @@ use consulrs::{
     error::ClientError,
 };
 use futures_util::FutureExt;
-use reqwest_consul as reqwest;
+use reqwest_011 as reqwest;
 use rustify::clients::reqwest::Client as HttpClient;
 use rustify_derive::Endpoint;
 use serde::Serialize;

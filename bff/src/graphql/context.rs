@@ -2,14 +2,20 @@
 
 use async_graphql::{Context, Result};
 
-use crate::upstream::{CallOptions, Upstreams};
+use opentelemetry::{KeyValue, trace::SpanKind};
+
+use crate::{
+    telemetry::trace::Span,
+    upstream::{CallOptions, Upstreams},
+};
 
 /// Typed access to what the schema and the request carry.
 pub(super) trait ContextExt {
     /// The typed clients.
     fn upstreams(&self) -> Result<&Upstreams>;
 
-    /// What a call made for this field should know: the request's deadline, shared by all fields.
+    /// What a call made for this field should know: the request's deadline, shared by all fields,
+    /// and a span of the field's own.
     fn call_options(&self) -> CallOptions;
 }
 
@@ -19,6 +25,17 @@ impl ContextExt for Context<'_> {
     }
 
     fn call_options(&self) -> CallOptions {
-        self.data_opt::<CallOptions>().copied().unwrap_or_default()
+        let options = self.data_opt::<CallOptions>().cloned().unwrap_or_default();
+        // The operation's span, or in a subscription the one that was started for it.
+        let operation = self.data_opt::<Span>().cloned().unwrap_or_default();
+        let name = self.field().name();
+        let span = operation.child(name.to_owned(), SpanKind::Internal, || {
+            let path = self.path_node.as_ref().map(ToString::to_string);
+            vec![
+                KeyValue::new("graphql.field.name", name.to_owned()),
+                KeyValue::new("graphql.field.path", path.unwrap_or_default()),
+            ]
+        });
+        CallOptions { span, ..options }
     }
 }

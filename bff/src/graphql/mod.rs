@@ -9,9 +9,11 @@
 
 mod config;
 mod context;
+mod documents;
 mod error;
 mod extensions;
 mod greeter;
+mod operation;
 mod order;
 mod size;
 
@@ -19,16 +21,14 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use async_graphql::{
-    EmptyMutation, MergedObject, MergedSubscription, Request, Response,
-    parser::{
-        parse_query,
-        types::{TypeKind, TypeSystemDefinition},
-    },
+    Data, EmptyMutation, MergedObject, MergedSubscription, Request, Response,
+    parser::types::{TypeKind, TypeSystemDefinition},
 };
+use futures_util::{Stream, StreamExt};
 
-use self::order::Order;
-pub use self::{config::Config, error::Code};
-use crate::{rate_limit::Limiter, upstream::Upstreams};
+use self::operation::Operation;
+pub use self::{config::Config, documents::Documents, error::Code, operation::Execution};
+use crate::{rate_limit::Limiter, telemetry::trace::Span, upstream::Upstreams};
 
 /// What can be asked.
 #[derive(Default, MergedObject)]
@@ -54,20 +54,58 @@ pub fn schema(config: &Config, upstreams: Upstreams, limiter: Arc<ArcSwap<Limite
     builder.finish()
 }
 
-/// Executes `request` and answers in the order it asks for.
-pub async fn execute(schema: &Schema, mut request: Request) -> Response {
-    // Parsed here to know the order; what cannot be parsed is refused by the schema.
-    let order = match parse_query(&request.query) {
-        Ok(document) => {
-            let order = Order::of(&document, request.operation_name.as_deref());
-            request.set_parsed_query(document);
-            order
-        }
-        Err(_) => Order::default(),
-    };
-    let mut response = schema.execute(request).await;
-    order.apply(&mut response.data);
+/// Executes `request` within `parent` and answers in the order it asks for.
+pub async fn execute(
+    schema: &Schema,
+    execution: &Execution,
+    mut request: Request,
+    parent: &Span,
+) -> Response {
+    let operation = Operation::start(execution, &mut request, parent);
+    let query = request.query.clone();
+    let request = request.data(operation.span.clone());
+    let mut response = operation.span.within(schema.execute(request)).await;
+    operation.order.apply(&mut response.data);
+    operation.answered(&mut response);
+    operation.end(&query);
     response
+}
+
+/// Executes `request` within `parent` as a stream of answers: many for a subscription, one for
+/// anything else.
+pub fn execute_stream(
+    schema: &Schema,
+    execution: &Execution,
+    mut request: Request,
+    session: Option<Arc<Data>>,
+    parent: &Span,
+) -> impl Stream<Item = Response> + Send + use<> {
+    let operation = Operation::start(execution, &mut request, parent);
+    let query = request.query.clone();
+    let request = request.data(operation.span.clone());
+    let session = session.unwrap_or_default();
+    let answers = schema.execute_stream_with_session_data(request, session);
+    let mut operation = Some(operation);
+    let mut answers = Box::pin(answers);
+    futures_util::stream::poll_fn(move |cx| {
+        let answer = match &operation {
+            Some(operation) => operation.span.poll_within(|| answers.poll_next_unpin(cx)),
+            None => return std::task::Poll::Ready(None),
+        };
+        answer.map(|answer| match (answer, &operation) {
+            (Some(mut answer), Some(operation)) => {
+                operation.order.apply(&mut answer.data);
+                operation.answered(&mut answer);
+                Some(answer)
+            }
+            _ => {
+                if let Some(operation) = operation.take() {
+                    operation.end(&query);
+                }
+                None
+            }
+        })
+    })
 }
 
 /// The schema in the schema definition language, as `schema/schema.graphql` holds it.

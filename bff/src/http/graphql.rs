@@ -9,18 +9,21 @@ use async_graphql::{
 };
 use async_graphql_axum::{GraphQLProtocol, GraphQLRequest, GraphQLResponse, GraphQLWebSocket};
 use axum::{
-    Router,
+    Extension, Router,
     extract::{ConnectInfo, State, WebSocketUpgrade},
     http::{HeaderMap, StatusCode},
     response::{Html, IntoResponse, Response},
     routing::post,
 };
-use futures_util::stream::BoxStream;
+use futures_util::{StreamExt, stream::BoxStream};
+use opentelemetry::KeyValue;
 use tokio::time::Instant;
 use tower_http::limit::RequestBodyLimitLayer;
 
 use super::{Served, client};
-use crate::{graphql, resilience::deadline::Deadline, upstream::CallOptions};
+use crate::{
+    graphql, resilience::deadline::Deadline, telemetry::trace::Span, upstream::CallOptions,
+};
 
 /// A client's own, smaller wish for a deadline.
 const REQUEST_TIMEOUT: &str = "x-request-timeout";
@@ -48,6 +51,7 @@ pub(super) fn routes(served: Arc<ArcSwap<Served>>, request_timeout: Duration) ->
 async fn execute(
     State(endpoint): State<Endpoint>,
     ConnectInfo(peer): ConnectInfo<SocketAddr>,
+    Extension(span): Extension<Span>,
     headers: HeaderMap,
     request: GraphQLRequest,
 ) -> Response {
@@ -59,12 +63,14 @@ async fn execute(
     let options = CallOptions {
         deadline: Some(Deadline::at(deadline)),
         client_deadline: wish.is_some(),
+        span: Span::default(),
     };
     // One view of the rules for the whole request.
     let served = endpoint.served.load_full();
     let client = client::identify(&served.clients, peer, &headers);
     let request = request.into_inner().data(options).data(client);
-    GraphQLResponse::from(graphql::execute(&served.schema, request).await).into_response()
+    let answer = graphql::execute(&served.schema, &served.execution, request, &span);
+    GraphQLResponse::from(answer.await).into_response()
 }
 
 /// The timeout a client asks for: milliseconds, or a number with a unit such as `1s`.
@@ -84,6 +90,7 @@ fn requested_timeout(headers: &HeaderMap) -> Result<Option<Duration>, String> {
 async fn subscribe(
     State(endpoint): State<Endpoint>,
     ConnectInfo(peer): ConnectInfo<SocketAddr>,
+    Extension(span): Extension<Span>,
     headers: HeaderMap,
     protocol: GraphQLProtocol,
     upgrade: WebSocketUpgrade,
@@ -96,7 +103,12 @@ async fn subscribe(
         .max_frame_size(MAX_BODY)
         .protocols(ALL_WEBSOCKET_PROTOCOLS)
         .on_upgrade(move |socket| {
-            GraphQLWebSocket::new(socket, Latest(endpoint.served), protocol)
+            let connection = Arc::new(Connection { span, headers });
+            let latest = Latest {
+                served: endpoint.served,
+                connection,
+            };
+            GraphQLWebSocket::new(socket, latest, protocol)
                 .with_data(data)
                 .serve()
         })
@@ -104,11 +116,32 @@ async fn subscribe(
 
 /// The schema in force when an operation starts: a connection may outlive many.
 #[derive(Clone)]
-struct Latest(Arc<ArcSwap<Served>>);
+struct Latest {
+    served: Arc<ArcSwap<Served>>,
+    connection: Arc<Connection>,
+}
+
+/// What a connection began with.
+struct Connection {
+    span: Span,
+    headers: HeaderMap,
+}
+
+impl Connection {
+    /// The span of one operation on it: in a trace of its own, because a connection may last for
+    /// days, unless the client named one.
+    fn operation(&self) -> Span {
+        self.span.follower("WebSocket /graphql", &self.headers, || {
+            vec![KeyValue::new("http.route", "/graphql")]
+        })
+    }
+}
 
 impl Executor for Latest {
     async fn execute(&self, request: Request) -> Answer {
-        self.0.load_full().schema.execute(request).await
+        let served = self.served.load_full();
+        let span = self.connection.operation();
+        graphql::execute(&served.schema, &served.execution, request, &span).await
     }
 
     fn execute_stream(
@@ -116,7 +149,10 @@ impl Executor for Latest {
         request: Request,
         session_data: Option<Arc<Data>>,
     ) -> BoxStream<'static, Answer> {
-        Executor::execute_stream(&self.0.load().schema, request, session_data)
+        let served = self.served.load_full();
+        let span = self.connection.operation();
+        let (schema, execution) = (&served.schema, &served.execution);
+        graphql::execute_stream(schema, execution, request, session_data, &span).boxed()
     }
 }
 

@@ -12,13 +12,17 @@ pub mod classify;
 pub mod deadline;
 pub mod observe;
 pub mod retry;
+pub mod span;
 mod timed;
 
 use std::time::Duration;
 
 use http::{Request, Response};
+use opentelemetry::metrics::Meter;
 use tonic::body::Body;
 use tower::{BoxError, Service, ServiceBuilder, util::BoxCloneSyncService};
+
+use crate::telemetry::metrics::DURATIONS;
 
 use self::{
     attempt::AttemptLayer,
@@ -26,6 +30,7 @@ use self::{
     bulkhead::Bulkhead,
     deadline::{DeadlineLayer, Timeouts, Times},
     retry::RetryLayer,
+    span::SpanLayer,
 };
 
 /// What the layers have to know of a method; a request extension, declared beside the typed
@@ -104,18 +109,36 @@ pub struct Layers {
     pub retry: RetryLayer,
     /// Whether to call at all.
     pub breaker: Breaker,
+    /// What is seen of an attempt.
+    pub span: SpanLayer,
 }
 
 impl Layers {
     /// The layers of the service `name`.
-    pub fn new(name: &str, settings: &Settings) -> Self {
+    pub fn new(name: &'static str, settings: &Settings) -> Self {
         Self {
             timeouts: Timeouts::new(settings.times()),
             bulkhead: Bulkhead::new(settings.max_in_flight),
             retry: RetryLayer::new(&settings.retry),
             // A probe that takes longer than a call may is hung.
             breaker: Breaker::new(name, &settings.breaker, settings.timeout),
+            span: SpanLayer {
+                upstream: name,
+                durations: None,
+            },
         }
+    }
+
+    /// Measures attempts with an instrument of `meter`.
+    pub fn measured(mut self, meter: &Meter) -> Self {
+        let durations = meter
+            .f64_histogram("rpc.client.call.duration")
+            .with_unit("s")
+            .with_description("How long attempts took, by method and status.")
+            .with_boundaries(DURATIONS.to_vec())
+            .build();
+        self.span.durations = Some(durations);
+        self
     }
 
     /// Puts `settings` in force from the next call on. Calls in flight end as they began; the
@@ -139,7 +162,8 @@ impl Layers {
 /// 4. **Breaker**: around the attempt timeout, so that a hang is a failure and not a dropped
 ///    future that says nothing.
 /// 5. **Attempt**: its timeout and headers; cleans the answer before anybody reads it.
-/// 6. **Balance** (the service passed in): the choice of an instance, per attempt.
+/// 6. **Span**: what an attempt looks like from outside, with headers that name its own span.
+/// 7. **Balance** (the service passed in): the choice of an instance, per attempt.
 pub fn stack<S>(balance: S, layers: &Layers) -> UpstreamService
 where
     S: Service<Request<Body>, Response = Response<Body>, Error = BoxError>
@@ -157,6 +181,7 @@ where
         .layer(layers.retry.clone())
         .layer(layers.breaker.clone())
         .layer(AttemptLayer(layers.timeouts.clone()))
+        .layer(layers.span.clone())
         .service(balance);
     BoxCloneSyncService::new(stack)
 }

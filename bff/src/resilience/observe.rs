@@ -23,8 +23,8 @@ pub trait Observer: Send + Unpin + 'static {
     /// The first message of the answer arrived.
     fn message(&mut self, now: Instant);
 
-    /// The call is over. Called exactly once, also for a call that is dropped.
-    fn end(&mut self, effect: Effect, now: Instant);
+    /// The call is over, with this status. Called exactly once, also for a call that is dropped.
+    fn end(&mut self, effect: Effect, code: Code, now: Instant);
 }
 
 /// A call on its way; as a body it is also its answer's.
@@ -35,6 +35,8 @@ pub struct Observed<O: Observer> {
     /// Whether a client chose a deadline shorter than what an attempt is meant to have.
     hurried: bool,
     streaming: bool,
+    /// Whether its caller left before its end.
+    left: bool,
     progress: Progress,
 }
 
@@ -62,6 +64,7 @@ impl<O: Observer> Observed<O> {
             deadline,
             hurried,
             streaming: streams(request),
+            left: false,
             progress: Progress::Waiting,
         }
     }
@@ -101,7 +104,12 @@ impl<O: Observer> Observed<O> {
             Code::Cancelled if late => Effect::Failure,
             _ => class.effect,
         };
-        self.observer.end(effect, now);
+        let code = if self.left {
+            Code::Cancelled
+        } else {
+            class.code
+        };
+        self.observer.end(effect, code, now);
     }
 }
 
@@ -118,6 +126,7 @@ impl<O: Observer> Drop for Observed<O> {
         let code = if waiting && over {
             Code::DeadlineExceeded
         } else {
+            self.left = true;
             Code::Aborted
         };
         self.end(classify::of_code(code), now);

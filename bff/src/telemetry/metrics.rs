@@ -16,10 +16,17 @@ use tokio::time::Instant;
 use crate::{
     config::{Live, NacosState},
     discovery::Source,
+    graphql::Documents,
     rate_limit::{ActiveRule, Limiter},
-    resilience::breaker::State,
+    resilience::{breaker::State, classify::code_name},
+    telemetry::trace::Tracing,
     upstream::{Connected, Upstreams},
 };
+
+/// The bounds of durations in seconds, as OpenTelemetry's conventions advise.
+pub const DURATIONS: [f64; 14] = [
+    0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0,
+];
 
 /// The instruments of one server. Clones share them.
 #[derive(Clone)]
@@ -66,6 +73,52 @@ impl Metrics {
     /// When a collected metric breaks the format's rules.
     pub fn render(&self) -> Result<String, prometheus::Error> {
         TextEncoder::new().encode_to_string(&self.registry.gather())
+    }
+
+    /// Watches the documents that were parsed before.
+    pub fn observe_documents(&self, documents: &Arc<Documents>) {
+        let each = Arc::clone(documents);
+        self.meter()
+            .u64_observable_counter("bff.graphql.documents")
+            .with_description("Documents that had been parsed before (hit), and had not (miss).")
+            .with_callback(move |counter| {
+                let (hits, misses) = each.hits_and_misses();
+                counter.observe(hits, &[KeyValue::new("cache", "hit")]);
+                counter.observe(misses, &[KeyValue::new("cache", "miss")]);
+            })
+            .build();
+    }
+
+    /// Watches the spans on their way to the collector.
+    pub fn observe_spans(&self, tracing: &Tracing) {
+        let each = tracing.clone();
+        self.meter()
+            .u64_observable_counter("bff.telemetry.spans")
+            .with_description(
+                "Spans handed to the collector (exported), not taken by it (failed), or thrown away because the queue was full (dropped).",
+            )
+            .with_callback(move |counter| {
+                if let Some(counts) = each.counts() {
+                    for (fate, spans) in [
+                        ("exported", counts.exported),
+                        ("failed", counts.failed),
+                        ("dropped", counts.dropped),
+                    ] {
+                        counter.observe(spans, &[KeyValue::new("fate", fate)]);
+                    }
+                }
+            })
+            .build();
+        let each = tracing.clone();
+        self.meter()
+            .u64_observable_gauge("bff.telemetry.queued")
+            .with_description("Spans that wait for the collector.")
+            .with_callback(move |gauge| {
+                if let Some(counts) = each.counts() {
+                    gauge.observe(counts.queued, &[]);
+                }
+            })
+            .build();
     }
 
     /// Watches what is in force and how Nacos is doing.
@@ -265,6 +318,44 @@ impl Metrics {
                 for upstream in each.connected() {
                     let shed = upstream.layers.bulkhead.shed();
                     counter.observe(shed, &[KeyValue::new("upstream", upstream.name)]);
+                }
+            })
+            .build();
+        let each = upstreams.clone();
+        meter
+            .u64_observable_counter("bff.retry.retries")
+            .with_description("Further attempts, by the status of the attempt before.")
+            .with_callback(move |counter| {
+                for upstream in each.connected() {
+                    for (code, retries) in upstream.layers.retry.retries() {
+                        let labels = [
+                            KeyValue::new("upstream", upstream.name),
+                            KeyValue::new("reason", code_name(code)),
+                        ];
+                        counter.observe(retries, &labels);
+                    }
+                }
+            })
+            .build();
+        let each = upstreams.clone();
+        meter
+            .u64_observable_counter("bff.retry.exhausted")
+            .with_description("Failures that the budget had no retry for.")
+            .with_callback(move |counter| {
+                for upstream in each.connected() {
+                    let exhausted = upstream.layers.retry.exhausted();
+                    counter.observe(exhausted, &[KeyValue::new("upstream", upstream.name)]);
+                }
+            })
+            .build();
+        let each = upstreams.clone();
+        meter
+            .u64_observable_gauge("bff.bulkhead.in_flight")
+            .with_description("Calls that hold a place.")
+            .with_callback(move |gauge| {
+                for upstream in each.connected() {
+                    let calls = upstream.layers.bulkhead.in_flight() as u64;
+                    gauge.observe(calls, &[KeyValue::new("upstream", upstream.name)]);
                 }
             })
             .build();

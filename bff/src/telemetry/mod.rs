@@ -1,13 +1,17 @@
-//! What can be seen from outside: logs and metrics.
+//! What can be seen from outside: traces, metrics and logs.
 
 mod config;
+#[cfg(feature = "jaeger-thrift")]
+mod jaeger;
+mod log;
 pub mod metrics;
+pub mod trace;
 
-use std::{error::Error, io::IsTerminal};
+use std::error::Error;
 
 use tracing_subscriber::{EnvFilter, Registry, layer::SubscriberExt, reload};
 
-pub use self::config::LogConfig;
+pub use self::config::{Config, Endpoint, Exporter, LogConfig, LogFormat};
 
 /// Libraries that log what nobody asked for: consulrs and rustify write three lines per call and
 /// one error line per failed poll; nacos-sdk writes documents at INFO, the password at DEBUG, and
@@ -42,8 +46,8 @@ fn filter(config: &LogConfig) -> EnvFilter {
 pub fn init(config: &LogConfig) -> LogFilter {
     let (filter, handle) = reload::Layer::new(filter(config));
     let lines = tracing_subscriber::fmt::layer()
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal());
+        .event_format(log::Line::new(config.format))
+        .with_writer(std::io::stderr);
     let subscriber = Registry::default().with(filter).with(lines);
     if let Err(error) = tracing::subscriber::set_global_default(subscriber) {
         tracing::debug!(%error, "the log was started before");
@@ -76,6 +80,7 @@ mod tests {
     fn a_changed_filter_acts_on_the_next_line_and_never_lets_the_quiet_ones_speak() {
         let config = |filter: &str| LogConfig {
             filter: filter.to_owned(),
+            ..LogConfig::default()
         };
         let (layer, handle) = reload::Layer::new(filter(&config("info")));
         let log = LogFilter(handle);

@@ -31,7 +31,7 @@ pub enum Kind {
     Kind::Timeout => "did not answer in time".to_owned(),
     Kind::CircuitOpen => "keeps failing and is left alone for a while".to_owned(),
     Kind::Overloaded => "has too many calls in flight".to_owned(),
-    Kind::Answered => format!("answered with {}", code_name(*code)),
+    Kind::Answered => format!("answered with {}", classify::code_name(*code)),
 })]
 pub struct UpstreamError {
     /// The upstream's name in the configuration.
@@ -69,29 +69,6 @@ impl UpstreamError {
 
     /// The status as gRPC spells it, such as `UNAVAILABLE`.
     pub fn grpc_status(&self) -> &'static str {
-        code_name(self.code)
-    }
-}
-
-/// The name of a status code in gRPC's documents.
-fn code_name(code: Code) -> &'static str {
-    match code {
-        Code::Ok => "OK",
-        Code::Cancelled => "CANCELLED",
-        Code::Unknown => "UNKNOWN",
-        Code::InvalidArgument => "INVALID_ARGUMENT",
-        Code::DeadlineExceeded => "DEADLINE_EXCEEDED",
-        Code::NotFound => "NOT_FOUND",
-        Code::AlreadyExists => "ALREADY_EXISTS",
-        Code::PermissionDenied => "PERMISSION_DENIED",
-        Code::ResourceExhausted => "RESOURCE_EXHAUSTED",
-        Code::FailedPrecondition => "FAILED_PRECONDITION",
-        Code::Aborted => "ABORTED",
-        Code::OutOfRange => "OUT_OF_RANGE",
-        Code::Unimplemented => "UNIMPLEMENTED",
-        Code::Internal => "INTERNAL",
-        Code::Unavailable => "UNAVAILABLE",
-        Code::DataLoss => "DATA_LOSS",
-        Code::Unauthenticated => "UNAUTHENTICATED",
+        classify::code_name(self.code)
     }
 }

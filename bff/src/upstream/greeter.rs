@@ -46,10 +46,11 @@ impl Greeter {
         name: String,
         options: CallOptions,
     ) -> Result<String, UpstreamError> {
-        let Outgoing { request, tried } = Outgoing::new(HelloRequest { name }, SAY_HELLO, options);
+        let message = HelloRequest { name };
+        let Outgoing { request, call } = Outgoing::new(&KNOWN, message, SAY_HELLO, options);
         match self.client.clone().say_hello(request).await {
             Ok(reply) => Ok(reply.into_inner().message),
-            Err(status) => Err(UpstreamError::new(KNOWN.name, &status, &tried)),
+            Err(status) => Err(call.failed(&status)),
         }
     }
 
@@ -64,14 +65,15 @@ impl Greeter {
         name: String,
         options: CallOptions,
     ) -> Result<impl Stream<Item = Result<String, UpstreamError>> + use<>, UpstreamError> {
-        let Outgoing { request, tried } =
-            Outgoing::new(HelloRequest { name }, SAY_HELLO_STREAM_REPLY, options);
+        let message = HelloRequest { name };
+        let Outgoing { request, call } =
+            Outgoing::new(&KNOWN, message, SAY_HELLO_STREAM_REPLY, options);
         match self.client.clone().say_hello_stream_reply(request).await {
             Ok(replies) => Ok(replies.into_inner().map(move |reply| match reply {
                 Ok(reply) => Ok(reply.message),
-                Err(status) => Err(UpstreamError::new(KNOWN.name, &status, &tried)),
+                Err(status) => Err(call.failed(&status)),
             })),
-            Err(status) => Err(UpstreamError::new(KNOWN.name, &status, &tried)),
+            Err(status) => Err(call.failed(&status)),
         }
     }
 }

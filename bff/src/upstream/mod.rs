@@ -12,7 +12,8 @@ pub mod greeter;
 use std::{fmt, sync::Arc};
 
 use arc_swap::ArcSwap;
-use tonic::{IntoRequest, Request};
+use opentelemetry::metrics::Meter;
+use tonic::{IntoRequest, Request, Status};
 
 pub use self::{
     config::{Config, ConfigMap},
@@ -26,7 +27,9 @@ use crate::{
     resilience::{
         self, Layers, Method,
         deadline::{ClientDeadline, Deadline},
+        span::CallSpan,
     },
+    telemetry::trace::Span,
 };
 
 /// An upstream this program has a client for.
@@ -105,13 +108,13 @@ pub struct Connected {
 }
 
 impl Connected {
-    fn new(known: &Known, config: Config, find: &Find) -> Self {
+    fn new(known: &Known, config: Config, find: &Find, meter: &Meter) -> Self {
         let (relay, watch) = relay((find.0)(&config));
         Self {
             name: known.name,
             balance: Balance::following(config.balance(known.name), config.http2(), watch.clone()),
             watch,
-            layers: Layers::new(known.name, &config.settings()),
+            layers: Layers::new(known.name, &config.settings()).measured(meter),
             relay,
             config: Arc::new(ArcSwap::from_pointee(config)),
         }
@@ -140,8 +143,10 @@ impl Connected {
 }
 
 /// What a resolver knows that a call should.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct CallOptions {
+    /// The span of the field the call is for; it ends with the call.
+    pub span: Span,
     /// When the answer is of no use any more; the upstream's own timeout applies too.
     pub deadline: Option<Deadline>,
     /// Whether the client chose it: then an upstream that misses it is not at fault.
@@ -157,12 +162,14 @@ impl Upstreams {
         configs: &ConfigMap,
         catalog: &C,
         times: WatchOptions,
+        meter: &Meter,
     ) -> Self {
         let find = Find::new(catalog, times);
         let mut connected = Vec::new();
         let mut connect = |known: &Known| {
             let config = configs.get(known.name).cloned();
-            let entry = Connected::new(known, config.unwrap_or_else(|| known.config()), &find);
+            let config = config.unwrap_or_else(|| known.config());
+            let entry = Connected::new(known, config, &find, meter);
             let service = resilience::stack(entry.balance.clone(), &entry.layers);
             connected.push(entry);
             service
@@ -190,14 +197,38 @@ impl Upstreams {
     }
 }
 
-/// One call of a typed client: its request, and the instances it is tried on.
+/// One call of a typed client: its request, and what is known of it.
 struct Outgoing<T> {
     request: Request<T>,
+    call: Call,
+}
+
+/// A call on its way; its span ends with it.
+struct Call {
+    upstream: &'static str,
     tried: Tried,
+    span: Span,
+}
+
+impl Call {
+    /// The call ended with `status`.
+    fn failed(&self, status: &Status) -> UpstreamError {
+        let error = UpstreamError::new(self.upstream, status, &self.tried);
+        match error.kind {
+            Kind::CircuitOpen => self.span.event("circuit open: not sent", Vec::new()),
+            Kind::Overloaded => self.span.event("shed: not sent", Vec::new()),
+            Kind::Unavailable | Kind::Timeout | Kind::Answered => {}
+        }
+        self.span
+            .set("rpc.response.status_code", error.grpc_status());
+        self.span.set("bff.attempts", i64::from(error.attempts));
+        self.span.fail(error.detail.clone());
+        error
+    }
 }
 
 impl<T> Outgoing<T> {
-    fn new(message: T, method: Method, options: CallOptions) -> Self {
+    fn new(known: &Known, message: T, method: Method, options: CallOptions) -> Self {
         let tried = Tried::default();
         let mut request = message.into_request();
         request.extensions_mut().insert(method);
@@ -208,6 +239,14 @@ impl<T> Outgoing<T> {
         if options.client_deadline {
             request.extensions_mut().insert(ClientDeadline);
         }
-        Self { request, tried }
+        request
+            .extensions_mut()
+            .insert(CallSpan(options.span.clone()));
+        let call = Call {
+            upstream: known.name,
+            tried,
+            span: options.span,
+        };
+        Self { request, call }
     }
 }

@@ -22,8 +22,13 @@ use async_graphql::{
     parser::types::{ExecutableDocument, OperationType, Selection, SelectionSet},
 };
 
+use opentelemetry::{KeyValue, trace::SpanKind};
+
 use super::super::{error, size};
-use crate::rate_limit::{ActiveRule, ClientKey, Limiter, Throttled};
+use crate::{
+    rate_limit::{ActiveRule, ClientKey, Limiter, Throttled},
+    telemetry::trace::Span,
+};
 
 /// Makes the extension for each request.
 pub(in crate::graphql) struct RateLimit(pub(in crate::graphql) Arc<ArcSwap<Limiter>>);
@@ -100,6 +105,7 @@ impl Extension for PerRequest {
             if let Some(rules) = rules
                 && let Err(throttled) = self.take(ctx, rules).await
             {
+                note(ctx, &name, &throttled, rules);
                 return Err(vec![error::throttled(
                     &throttled,
                     vec![PathSegment::Field(key)],
@@ -137,6 +143,7 @@ impl Extension for PerRequest {
             return next.run(ctx, info).await;
         };
         let path = path_of(info.path_node);
+        note(ctx, info.name, &throttled, rules);
         let nullable = !info.return_type.ends_with('!');
         let field = ThrottledField {
             path,
@@ -199,6 +206,29 @@ impl PerRequest {
             Some(false) | None => *data = Value::Null,
         }
     }
+}
+
+/// Notes in the trace that a field was throttled: in a span of the field's own, as if it had been
+/// asked.
+fn note(ctx: &ExtensionContext<'_>, field: &str, throttled: &Throttled, rules: &[ActiveRule]) {
+    let Some(operation) = ctx.data_opt::<Span>().filter(|span| span.is_recording()) else {
+        return;
+    };
+    let span = operation.child(field.to_owned(), SpanKind::Internal, || {
+        vec![KeyValue::new("graphql.field.name", field.to_owned())]
+    });
+    let coordinate = rules.first().map(|rule| rule.coordinate().to_string());
+    let wait = throttled.retry_after.as_secs_f64() * 1000.0;
+    span.event(
+        "throttled",
+        vec![
+            KeyValue::new("bff.rate_limit.field", coordinate.unwrap_or_default()),
+            KeyValue::new("bff.rate_limit.limit", i64::from(throttled.limit)),
+            KeyValue::new("bff.rate_limit.retry_after_ms", wait),
+        ],
+    );
+    span.fail("throttled");
+    span.end();
 }
 
 fn path_of(node: &QueryPathNode<'_>) -> Vec<PathSegment> {

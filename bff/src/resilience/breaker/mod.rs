@@ -23,7 +23,7 @@ use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use http::{Request, Response};
 use tokio::{sync::watch, time::Instant};
-use tonic::{Status as GrpcStatus, body::Body};
+use tonic::{Code, Status as GrpcStatus, body::Body};
 use tower::{BoxError, Layer, Service};
 use tracing::{info, warn};
 
@@ -38,6 +38,7 @@ use self::{
 use super::{
     classify::Effect,
     observe::{Observed, ObservedBody, Observer},
+    span::CallSpan,
     streams,
 };
 
@@ -162,11 +163,16 @@ where
         self.inner.poll_ready(cx)
     }
 
-    fn call(&mut self, request: Request<Body>) -> Self::Future {
+    fn call(&mut self, mut request: Request<Body>) -> Self::Future {
         let permit = match self.breaker.core.admit(Instant::now()) {
             Ok(permit) => permit,
             Err(open) => return Box::pin(async { Err(open.into()) }),
         };
+        // For the attempt's span.
+        if request.extensions().get::<CallSpan>().is_some() {
+            let state = self.breaker.status().state;
+            request.extensions_mut().insert(state);
+        }
         let call = Observed::new(
             Ticket {
                 permit,
@@ -202,7 +208,7 @@ impl Observer for Ticket {
         }
     }
 
-    fn end(&mut self, effect: Effect, now: Instant) {
+    fn end(&mut self, effect: Effect, _: Code, now: Instant) {
         self.permit.record(effect, now);
     }
 }

@@ -10,8 +10,12 @@ mod policy;
 
 use std::{
     pin::Pin,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
     task::{Context, Poll},
+    time::Duration,
 };
 
 use arc_swap::ArcSwap;
@@ -33,15 +37,29 @@ use super::{
     budget::Budget,
     classify::{self, Retry},
     deadline::Deadline,
+    span::{AttemptNumber, CallSpan},
 };
 use crate::balance::Tried;
 
 /// Sends failed calls again as its configuration and budget allow.
 #[derive(Clone, Debug)]
 pub struct RetryLayer {
+    counts: Arc<Counts>,
     config: Arc<ArcSwap<Config>>,
     budget: Arc<Mutex<Budget>>,
 }
+
+/// Why calls were sent again, and how often they could not be.
+#[derive(Debug, Default)]
+struct Counts {
+    /// Further attempts, by the code of the attempt before.
+    retries: [AtomicU64; CODES],
+    /// Failures that the budget had no retry for.
+    exhausted: AtomicU64,
+}
+
+/// gRPC's codes are 0 to 16.
+const CODES: usize = 17;
 
 impl RetryLayer {
     /// One layer per service: its clones share the budget.
@@ -52,6 +70,7 @@ impl RetryLayer {
             Instant::now(),
         );
         Self {
+            counts: Arc::default(),
             config: Arc::new(ArcSwap::from_pointee(config.clone())),
             budget: Arc::new(Mutex::new(budget)),
         }
@@ -61,6 +80,20 @@ impl RetryLayer {
     pub fn reconfigure(&self, config: &Config) {
         self.config.store(Arc::new(config.clone()));
         self.budget(|budget| budget.reconfigure(config.budget_ratio, config.budget_min_per_second));
+    }
+
+    /// How many further attempts there were, by the code of the attempt before; those that never
+    /// happened are left out.
+    pub fn retries(&self) -> impl Iterator<Item = (Code, u64)> + '_ {
+        let counts = self.counts.retries.iter().zip(0..);
+        counts
+            .map(|(count, code)| (Code::from_i32(code), count.load(Ordering::Relaxed)))
+            .filter(|(_, count)| *count > 0)
+    }
+
+    /// How many failures the budget had no retry for.
+    pub fn exhausted(&self) -> u64 {
+        self.counts.exhausted.load(Ordering::Relaxed)
     }
 
     /// How many retries the budget has left.
@@ -138,13 +171,19 @@ where
     let message = body.collect().await?.to_bytes();
     parts.extensions.insert(tried);
 
+    let call_span = parts.extensions.get::<CallSpan>().cloned();
     let mut attempt = 1;
+    let mut paused = Duration::ZERO;
     loop {
         let mut request = Request::from_parts(parts.clone(), Body::new(Full::new(message.clone())));
         // Never-sent calls are sent again all the same; they end quickly.
         if attempt >= config.max_attempts || !idempotent {
             request.extensions_mut().insert(LastAttempt);
         }
+        let number = attempt;
+        request
+            .extensions_mut()
+            .insert(AttemptNumber { number, paused });
         if attempt > 1 {
             let previous = HeaderValue::from(attempt - 1);
             request
@@ -173,13 +212,21 @@ where
         // A6: what the peer did not look at is sent again for free, once.
         let free = attempt == 1 && failure.class.retry == Retry::Always;
         if !free && !layer.budget(|budget| budget.withdraw(now)) {
+            layer.counts.exhausted.fetch_add(1, Ordering::Relaxed);
+            if let Some(CallSpan(span)) = &call_span {
+                span.event("retry budget exhausted", Vec::new());
+            }
             return outcome.answer;
+        }
+        if let Some(count) = layer.counts.retries.get(failure.class.code as usize) {
+            count.fetch_add(1, Ordering::Relaxed);
         }
         // The failed answer holds what its call held.
         drop(outcome);
         if !pause.is_zero() {
             sleep(pause).await;
         }
+        paused = pause;
         attempt += 1;
     }
 }

@@ -1,0 +1,315 @@
+//! Traces: one per request, from the client's header through each field and attempt into the
+//! upstream.
+//!
+//! Spans are made by hand where the product's own things begin and end, not out of log events: a
+//! trace says the same whatever the log's filter is, libraries cannot put their inner life into
+//! it, and several servers in one process keep theirs apart. A [`Span`] that is not traced is
+//! nothing, and costs nothing.
+
+mod otlp;
+mod propagation;
+mod queue;
+mod sampler;
+
+use std::{borrow::Cow, fmt, sync::Arc, time::Duration};
+
+use http::HeaderMap;
+use opentelemetry::{
+    Context, KeyValue, Value,
+    trace::{Link, SpanContext, SpanKind, Status, TraceContextExt, Tracer, TracerProvider},
+};
+use opentelemetry_sdk::{
+    Resource,
+    trace::{SdkTracer, SdkTracerProvider},
+};
+
+pub use self::propagation::TRACE_ID;
+pub(super) use self::queue::Export;
+use self::{propagation::Propagation, queue::Queue, sampler::Ratio};
+use super::config::{Config, Exporter};
+
+/// Makes the spans of one server. Clones share it.
+#[derive(Clone, Debug, Default)]
+pub struct Tracing(Option<Arc<Active>>);
+
+struct Active {
+    tracer: SdkTracer,
+    provider: SdkTracerProvider,
+    propagation: Propagation,
+    ratio: Ratio,
+    queue: Queue,
+}
+
+impl fmt::Debug for Active {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Active")
+    }
+}
+
+/// How many spans went which way.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SpanCounts {
+    /// Handed to the collector.
+    pub exported: u64,
+    /// Thrown away because the queue was full.
+    pub dropped: u64,
+    /// Thrown away because the collector did not take them.
+    pub failed: u64,
+    /// Waiting in the queue now.
+    pub queued: u64,
+}
+
+impl Tracing {
+    /// Traces as `config` says; with the exporter `none`, not at all.
+    ///
+    /// Has to be called within a tokio runtime.
+    ///
+    /// # Errors
+    /// When the exporter cannot be made, for instance because this build has none of that name.
+    pub fn new(config: &Config) -> anyhow::Result<Self> {
+        let resource = Resource::builder()
+            .with_service_name("bff")
+            .with_attribute(KeyValue::new("service.version", env!("CARGO_PKG_VERSION")))
+            .with_attribute(KeyValue::new("process.pid", i64::from(std::process::id())))
+            .build();
+        let queue = match config.exporter {
+            Exporter::None => return Ok(Self::default()),
+            Exporter::Otlp => Queue::new(otlp::exporter(config, &resource)?, config),
+            #[cfg(feature = "jaeger-thrift")]
+            Exporter::Jaeger => Queue::new(super::jaeger::exporter(config, &resource)?, config),
+            #[cfg(not(feature = "jaeger-thrift"))]
+            Exporter::Jaeger => anyhow::bail!(
+                "telemetry.exporter = \"jaeger\": this build is without the feature jaeger-thrift"
+            ),
+        };
+        let ratio = Ratio::new(config.sample_ratio, config.keep_errors);
+        let provider = SdkTracerProvider::builder()
+            .with_resource(resource)
+            .with_sampler(ratio.clone())
+            .with_span_processor(queue.processor())
+            .build();
+        Ok(Self(Some(Arc::new(Active {
+            tracer: provider.tracer("bff"),
+            provider,
+            propagation: Propagation {
+                jaeger: config.uber_trace_id,
+            },
+            ratio,
+            queue,
+        }))))
+    }
+
+    /// The share of traces to keep from now on, 0 to 1.
+    pub fn set_ratio(&self, ratio: f64) {
+        if let Some(active) = &self.0 {
+            active.ratio.set(ratio);
+        }
+    }
+
+    /// How many spans went which way; `None` if nothing is traced.
+    pub fn counts(&self) -> Option<SpanCounts> {
+        self.0.as_ref().map(|active| active.queue.counts())
+    }
+
+    /// The span of a request with `headers`, part of the trace they name.
+    pub fn server(
+        &self,
+        name: impl Into<Cow<'static, str>>,
+        headers: &HeaderMap,
+        attributes: Vec<KeyValue>,
+    ) -> Span {
+        let Some(active) = &self.0 else {
+            return Span::default();
+        };
+        let parent = active.propagation.extract(headers);
+        Span::start(
+            active,
+            name,
+            SpanKind::Server,
+            attributes,
+            Vec::new(),
+            &parent,
+        )
+    }
+
+    /// Sends what is left and ends, within `limit`.
+    pub async fn flush(&self, limit: Duration) {
+        if let Some(active) = &self.0 {
+            // New spans are nothing from here on.
+            let _ = active.provider.shutdown_with_timeout(Duration::ZERO);
+            active.queue.flush(limit).await;
+        }
+    }
+}
+
+/// Something that takes time, or nothing when it is not traced. Clones are the same span; it ends
+/// with [`Span::end`], or with the last clone.
+#[derive(Clone, Default)]
+pub struct Span(Option<Arc<Started>>);
+
+struct Started {
+    active: Arc<Active>,
+    context: Context,
+}
+
+impl fmt::Debug for Span {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.trace_id() {
+            Some(id) => write!(f, "Span({id})"),
+            None => f.write_str("Span"),
+        }
+    }
+}
+
+impl Span {
+    fn start(
+        active: &Arc<Active>,
+        name: impl Into<Cow<'static, str>>,
+        kind: SpanKind,
+        attributes: Vec<KeyValue>,
+        links: Vec<Link>,
+        parent: &Context,
+    ) -> Self {
+        let span = active
+            .tracer
+            .span_builder(name)
+            .with_kind(kind)
+            .with_attributes(attributes)
+            .with_links(links)
+            .start_with_context(&active.tracer, parent);
+        Self(Some(Arc::new(Started {
+            active: Arc::clone(active),
+            context: parent.with_span(span),
+        })))
+    }
+
+    /// A span within this one. Of one that is not recorded it is that one again: its context is
+    /// all that travels on.
+    pub fn child(
+        &self,
+        name: impl Into<Cow<'static, str>>,
+        kind: SpanKind,
+        attributes: impl FnOnce() -> Vec<KeyValue>,
+    ) -> Self {
+        match &self.0 {
+            Some(started) if self.is_recording() => Self::start(
+                &started.active,
+                name,
+                kind,
+                attributes(),
+                Vec::new(),
+                &started.context,
+            ),
+            _ => self.clone(),
+        }
+    }
+
+    /// A trace of its own that points at this span: for what lasts longer than what it came from.
+    /// With a client's own trace around this span it is part of that instead.
+    pub fn follower(
+        &self,
+        name: impl Into<Cow<'static, str>>,
+        remote: &HeaderMap,
+        attributes: impl FnOnce() -> Vec<KeyValue>,
+    ) -> Self {
+        let Some(started) = &self.0 else {
+            return Self::default();
+        };
+        let active = &started.active;
+        let parent = active.propagation.extract(remote);
+        let links = vec![Link::with_context(
+            self.context().unwrap_or(SpanContext::NONE),
+        )];
+        Self::start(active, name, SpanKind::Server, attributes(), links, &parent)
+    }
+
+    fn context(&self) -> Option<SpanContext> {
+        let started = self.0.as_ref()?;
+        Some(started.context.span().span_context().clone())
+    }
+
+    /// Whether anything that is said of it is kept.
+    pub fn is_recording(&self) -> bool {
+        let recording = |started: &Arc<Started>| started.context.span().is_recording();
+        self.0.as_ref().is_some_and(recording)
+    }
+
+    /// The trace it belongs to, as hexadecimal text, if it is recorded.
+    pub fn trace_id(&self) -> Option<String> {
+        let context = self.context().filter(|_| self.is_recording())?;
+        Some(context.trace_id().to_string())
+    }
+
+    /// Says something of it.
+    pub fn set(&self, key: &'static str, value: impl Into<Value>) {
+        if let Some(started) = &self.0 {
+            started
+                .context
+                .span()
+                .set_attribute(KeyValue::new(key, value));
+        }
+    }
+
+    /// Notes that something happened during it.
+    pub fn event(&self, name: &'static str, attributes: Vec<KeyValue>) {
+        if let Some(started) = &self.0 {
+            started.context.span().add_event(name, attributes);
+        }
+    }
+
+    /// Says that it failed, and how.
+    pub fn fail(&self, description: impl Into<Cow<'static, str>>) {
+        if let Some(started) = &self.0 {
+            let status = Status::error(description);
+            started.context.span().set_status(status);
+        }
+    }
+
+    /// Ends it now.
+    pub fn end(&self) {
+        if let Some(started) = &self.0 {
+            started.context.span().end();
+        }
+    }
+
+    /// Writes its context into a request's headers, in place of whatever was there.
+    pub fn inject(&self, headers: &mut HeaderMap) {
+        if let Some(started) = &self.0 {
+            started.active.propagation.inject(&started.context, headers);
+        }
+    }
+
+    /// Names its trace in an answer's headers, if it is recorded.
+    pub fn tell(&self, headers: &mut HeaderMap) {
+        if let Some(context) = self.context().filter(|_| self.is_recording()) {
+            propagation::tell(&context, headers);
+        }
+    }
+
+    /// Polls something as part of it: log lines find its trace.
+    pub fn poll_within<T>(&self, poll: impl FnOnce() -> T) -> T {
+        let _attached = self
+            .0
+            .as_ref()
+            .map(|started| started.context.clone().attach());
+        poll()
+    }
+
+    /// Runs `future` as part of it: log lines find its trace.
+    pub async fn within<F: Future>(&self, future: F) -> F::Output {
+        use opentelemetry::context::FutureExt;
+        match &self.0 {
+            Some(started) => future.with_context(started.context.clone()).await,
+            None => future.await,
+        }
+    }
+}
+
+/// The trace that the code now running is part of.
+pub(super) fn current_trace_id() -> Option<String> {
+    Context::map_current(|context| {
+        let span = context.span();
+        let traced = context.has_active_span() && span.span_context().is_valid();
+        traced.then(|| span.span_context().trace_id().to_string())
+    })
+}
