@@ -116,18 +116,20 @@ async fn execute(
             // The log first, so that the rest can be told.
             let log = telemetry::init(&sources.read()?.with(None)?.config.log);
             let live = Live::start(&sources).await?;
-            let config = live.now().config.clone();
-            log.set(&config.log);
-            let listener = TcpListener::bind(config.http.listen)
-                .await
-                .with_context(|| format!("http.listen: cannot listen on {}", config.http.listen))?;
+            let in_force = live.now();
+            log.set(&in_force.config.log);
+            let listen = in_force.config.http.listen;
+            let listener = TcpListener::bind(listen).await.with_context(|| {
+                let origin = in_force.origins.at(["http", "listen"]).unwrap_or("default");
+                format!("http.listen ({origin}): cannot listen on {listen}")
+            })?;
             // For whoever asked for port 0: the one line on standard output.
             println!("listening on {}", listener.local_addr()?);
             let serving = crate::serve(listener, live.clone(), stop);
             tokio::select! {
                 served = serving => served?,
                 // Never ends.
-                () = live.each_change(|config| log.set(&config.log)) => {}
+                () = live.each_change(in_force.generation, |config| log.set(&config.log)) => {}
             }
         }
         Command::CheckConfig(args) => {

@@ -111,7 +111,7 @@ pub async fn serve(
     let outcome = tokio::select! {
         served = serving => served.context("the listener failed"),
         // Never ends.
-        () = live.each_change(|config| changing.apply(config)) => Ok(()),
+        () = live.each_change(in_force.generation, |config| changing.apply(config)) => Ok(()),
     };
     tracing.flush(FLUSH_TIMEOUT).await;
     outcome

@@ -43,7 +43,8 @@ impl Redis {
     async fn start() -> Self {
         static TRIED: AtomicU16 = AtomicU16::new(0);
         let dir = tempfile::tempdir().unwrap();
-        let first = u16::try_from(std::process::id() % 20_000).unwrap() + 20_000;
+        // Below the ports that the system hands out itself.
+        let first = u16::try_from(std::process::id() % 12_000).unwrap() + 20_000;
         for _ in 0..100 {
             let port = first + TRIED.fetch_add(1, Ordering::Relaxed);
             let mut process = spawn(port, dir.path());
@@ -56,6 +57,16 @@ impl Redis {
 
     fn url(&self) -> String {
         format!("redis://127.0.0.1:{}", self.port)
+    }
+
+    /// What it answers to a command.
+    async fn ask(&self, command: &str) -> String {
+        let mut stream = TcpStream::connect(("127.0.0.1", self.port)).await.unwrap();
+        let lines = format!("{command}\r\nQUIT\r\n");
+        stream.write_all(lines.as_bytes()).await.unwrap();
+        let mut text = String::new();
+        stream.read_to_string(&mut text).await.unwrap();
+        text
     }
 
     fn signal(&self, signal: Signal) {
@@ -293,6 +304,45 @@ async fn redis_says_when_to_come_back_and_keeps_its_word() {
 
 #[tokio::test]
 #[ignore = "needs redis-server: just redis"]
+async fn a_clock_that_was_set_back_bans_nobody() {
+    let redis = Redis::start().await;
+    let t = limited(&redis, &rule("calls = 3\nperiod = '1m'")).await;
+    assert_eq!(greetings(&t.bff, 5).await, 3);
+    // What the bucket would hold if the clock had been an hour ahead until now.
+    let keys = redis.ask("KEYS *hello*").await;
+    let key = keys.lines().find(|line| line.contains("hello")).unwrap();
+    let time = redis.ask("TIME").await;
+    let seconds: u64 = time.lines().nth(2).unwrap().trim().parse().unwrap();
+    redis
+        .ask(&format!("SET {key} {}", (seconds + 3600) * 1_000_000))
+        .await;
+    assert!(t.bff.greets().await);
+}
+
+#[tokio::test]
+#[ignore = "needs redis-server: just redis"]
+async fn a_server_that_answers_with_errors_is_not_left_and_not_believed() {
+    let redis = Redis::start().await;
+    let t = limited(&redis, &rule("calls = 3\nperiod = '1d'")).await;
+    assert_eq!(greetings(&t.bff, 1).await, 1);
+    let keys = redis.ask("KEYS *hello*").await;
+    let key = keys
+        .lines()
+        .find(|line| line.contains("hello"))
+        .unwrap()
+        .to_owned();
+    redis.ask(&format!("DEL {key}")).await;
+    redis.ask(&format!("LPUSH {key} nonsense")).await;
+    // It decides alone, having counted along.
+    assert_eq!(greetings(&t.bff, 5).await, 2);
+    wait_store(&t.bff, 0.0).await;
+    redis.ask(&format!("DEL {key}")).await;
+    assert_eq!(greetings(&t.bff, 5).await, 3);
+    wait_store(&t.bff, 1.0).await;
+}
+
+#[tokio::test]
+#[ignore = "needs redis-server: just redis"]
 async fn keys_go_away_when_they_say_nothing_any_more() {
     let redis = Redis::start().await;
     let t = limited(&redis, &rule("calls = 100\nperiod = '1s'")).await;
@@ -300,10 +350,7 @@ async fn keys_go_away_when_they_say_nothing_any_more() {
     let deadline = Instant::now() + Duration::from_secs(10);
     let mut pace = interval(Duration::from_millis(20));
     loop {
-        let mut stream = TcpStream::connect(("127.0.0.1", redis.port)).await.unwrap();
-        stream.write_all(b"DBSIZE\r\nQUIT\r\n").await.unwrap();
-        let mut text = String::new();
-        stream.read_to_string(&mut text).await.unwrap();
+        let text = redis.ask("DBSIZE").await;
         if text.starts_with(":0") {
             break;
         }

@@ -29,6 +29,14 @@ fn limit(calls: u32) -> String {
 /// A BFF with a greeter that follows `center`, which it asks by the clock only once an hour, so
 /// that what it hears it was told.
 async fn following(center: &Center) -> System {
+    let t = follow_hourly(center).await;
+    if let Some(fixture) = &center.fixture {
+        fixture.wait_for_listener(&center.data_id).await;
+    }
+    t
+}
+
+async fn follow_hourly(center: &Center) -> System {
     System::with(1, |bff| center.followed(bff).set("nacos.reconcile", "1h")).await
 }
 
@@ -114,6 +122,8 @@ async fn f28_garbage_out_of_range_and_nothing_leave_the_last_good_configuration_
         wait_metric(&t.bff, REFUSED, |count| count == (n + 1) as f64).await;
         let (status, text) = t.bff.get("/readyz?verbose").await;
         assert_eq!(status, 200, "a bad document takes nobody out of traffic");
+        assert!(text.contains("refused"), "{text}");
+        let (_, text) = t.bff.get("/configz").await;
         assert!(
             text.contains("refused") && text.contains(explained),
             "{text}"
@@ -166,6 +176,7 @@ async fn f28_with_nacos_down_at_boot_the_file_is_in_force_and_the_document_once_
         let up = Instant::now();
         // What was frozen stays so until it is cut.
         center.network.set(Network::Cut);
+        center.network.wait_closed().await;
         center.network.set(Network::Up);
         wait_generation(&t.bff, 2.0).await;
         assert!(
@@ -180,7 +191,7 @@ async fn f28_with_nacos_down_at_boot_the_file_is_in_force_and_the_document_once_
 #[tokio::test]
 async fn f28_the_first_publication_of_a_document_that_was_missing_is_applied() {
     let center = Center::start().await;
-    let t = System::with(1, |bff| center.followed(bff)).await;
+    let t = follow_hourly(&center).await;
     wait_metric(&t.bff, "bff_config_document{state=\"missing\"}", |is| {
         is == 1.0
     })
@@ -234,6 +245,24 @@ async fn f28_answers_that_no_client_expects_change_nothing() {
     }
     let (_, page) = t.bff.get("/metrics").await;
     assert_eq!(metric(&page, "bff_config_generation"), 1.0);
+}
+
+#[tokio::test]
+async fn f28_a_server_that_never_answers_as_expected_is_not_connected_to_again_and_again() {
+    let center = Center::of(NacosFixture::start().await.unwrap()).await;
+    center.publish(&limit(1000)).await;
+    let fixture = center.fixture.as_ref().unwrap();
+    fixture.answer_with(Some(Fault::NoContent));
+    let t = System::with(1, |bff| center.followed(bff).set("nacos.reconcile", "1s")).await;
+    wait_metric(&t.bff, "bff_config_document{state=\"failing\"}", |is| {
+        is == 1.0
+    })
+    .await;
+    fixture.wait_for_queries(6).await;
+    // One that listens and one that looks.
+    assert_eq!(center.network.connections(), 2);
+    fixture.answer_with(None);
+    wait_generation(&t.bff, 2.0).await;
 }
 
 #[tokio::test]
@@ -472,8 +501,10 @@ async fn print_config_shows_what_is_in_force_in_a_running_program_and_why_a_docu
     let calls = printed.lines().find(|line| line.starts_with("calls = 7"));
     assert!(calls.unwrap().contains(&center.data_id), "{printed}");
     center.publish("[rate_limit]\nmessage = 5\n").await;
+    let deadline = Instant::now() + Duration::from_secs(40);
     loop {
         let printed = print().await;
+        assert!(Instant::now() < deadline, "{printed}");
         if printed.contains("refused") {
             assert!(printed.contains("rate_limit.message"), "{printed}");
             assert!(printed.contains("calls = 7"), "{printed}");

@@ -33,6 +33,8 @@ pub struct ChaosProxy {
     addr: SocketAddr,
     network: watch::Sender<Network>,
     accepted: Arc<AtomicUsize>,
+    /// Connections that are open now.
+    open: watch::Sender<usize>,
     task: JoinHandle<()>,
 }
 
@@ -54,6 +56,8 @@ impl ChaosProxy {
         let (network, state) = watch::channel(Network::Up);
         let accepted = Arc::new(AtomicUsize::new(0));
         let counter = Arc::clone(&accepted);
+        let open = watch::channel(0).0;
+        let opened = open.clone();
         let task = tokio::spawn(async move {
             // Ends with the task: every connection lives in this set.
             let mut connections = tokio::task::JoinSet::new();
@@ -63,7 +67,12 @@ impl ChaosProxy {
                         let Ok((client, _)) = accept else { continue };
                         if *state.borrow() != Network::Cut {
                             counter.fetch_add(1, Ordering::Relaxed);
-                            connections.spawn(forward(client, target, state.clone()));
+                            opened.send_modify(|open| *open += 1);
+                            let (state, opened) = (state.clone(), opened.clone());
+                            connections.spawn(async move {
+                                let _ = forward(client, target, state).await;
+                                opened.send_modify(|open| *open -= 1);
+                            });
                         }
                     }
                     Some(_) = connections.join_next() => {}
@@ -74,6 +83,7 @@ impl ChaosProxy {
             addr,
             network,
             accepted,
+            open,
             task,
         })
     }
@@ -86,6 +96,12 @@ impl ChaosProxy {
     /// How many connections were let through so far.
     pub fn connections(&self) -> usize {
         self.accepted.load(Ordering::Relaxed)
+    }
+
+    /// Waits until no connection is open any more, as after a cut.
+    pub async fn wait_closed(&self) {
+        // The sender is ours.
+        let _ = self.open.subscribe().wait_for(|open| *open == 0).await;
     }
 
     /// Changes what the network does, for open connections too.

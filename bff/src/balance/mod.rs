@@ -264,9 +264,9 @@ impl<S> Shared<S> {
     /// Counts a failure of `endpoint`. The cap on ejections is looked at and used up under one
     /// lock: failures that come together must not eject more than it allows.
     fn fail(&self, endpoint: &Endpoint<S>, probe: bool, now: Instant) -> Moved {
+        let replacing = lock(&self.replacing);
         let options = self.options.load();
         let config = &options.ejection;
-        let replacing = lock(&self.replacing);
         let may_eject = self.view.load().may_eject(config);
         let moved = endpoint
             .gate()

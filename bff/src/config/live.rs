@@ -36,8 +36,10 @@ pub struct Live {
 pub struct InForce {
     /// The configuration.
     pub config: Config,
-    /// Where its values came from.
+    /// Where its values came from, but for those that wait for a restart.
     pub origins: Origins,
+    /// Where those came from that wait for a restart.
+    origins_at_start: Origins,
     /// Counts the configurations that were put in force, from 1.
     pub generation: u64,
     /// Changes that wait for a restart.
@@ -77,6 +79,8 @@ enum Change {
 /// What the configuration centre said.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum NacosState {
+    /// There was no time for an answer yet.
+    NotAsked,
     /// The document is there.
     Found,
     /// There is no such document.
@@ -104,12 +108,20 @@ impl Live {
             });
         };
         let mut readings = nacos::watch(nacos);
-        match timeout(BOOT_WAIT, readings.recv()).await {
-            Ok(Some(reading)) => now = now.read(&given, reading, Change::AtStart, Instant::now()),
-            Ok(None) | Err(_) => warn!(
+        let boot = async {
+            while let Some(reading) = readings.recv().await {
+                let failed = matches!(reading, Reading::Failed(_));
+                now = now.read(&given, reading, Change::AtStart, Instant::now());
+                if !failed {
+                    return;
+                }
+            }
+        };
+        if timeout(BOOT_WAIT, boot).await.is_err() {
+            warn!(
                 waited = %humantime::format_duration(BOOT_WAIT),
                 "Nacos does not answer: starting with the file, its document will be used when it comes"
-            ),
+            );
         }
         let (sender, state) = watch::channel(Arc::new(now));
         let follow = tokio::spawn(async move {
@@ -137,19 +149,20 @@ impl Live {
         self.state.clone()
     }
 
-    /// Calls `apply` with each configuration that is put in force after this call. It never
-    /// returns, also when nothing can change any more.
-    pub async fn each_change(&self, mut apply: impl FnMut(&Config)) {
+    /// Calls `apply` with each configuration that is put in force after the one of `generation`,
+    /// which the caller has applied. It never returns, also when nothing can change any more.
+    pub async fn each_change(&self, mut generation: u64, mut apply: impl FnMut(&Config)) {
         let mut state = self.state.clone();
-        let mut generation = state.borrow_and_update().generation;
-        while state.changed().await.is_ok() {
+        loop {
             let now = Arc::clone(&state.borrow_and_update());
             if now.generation != generation {
                 generation = now.generation;
                 apply(&now.config);
             }
+            if state.changed().await.is_err() {
+                return std::future::pending().await;
+            }
         }
-        std::future::pending().await
     }
 }
 
@@ -159,11 +172,12 @@ impl InForce {
         let nacos = loaded.config.nacos.as_ref().map(|nacos| Nacos {
             document: nacos.document(),
             answered: now,
-            state: NacosState::Failing("it has not answered yet".to_owned()),
+            state: NacosState::NotAsked,
         });
         Ok(Self {
             config: loaded.config,
-            origins: loaded.origins,
+            origins: loaded.origins.clone(),
+            origins_at_start: loaded.origins,
             generation: 1,
             awaiting_restart: Vec::new(),
             refused: None,
@@ -242,6 +256,9 @@ impl InForce {
             self.restarts_asked += 1;
         }
         self.config = config;
+        if change == Change::AtStart {
+            self.origins_at_start = loaded.origins.clone();
+        }
         self.origins = loaded.origins;
         self.awaiting_restart = awaiting;
         self.refused = None;
@@ -280,18 +297,26 @@ impl InForce {
             text += &format!("# {}: {}\n", change.key, change.message);
         }
         text.push('\n');
-        text += &print::annotated(&self.config, &self.origins)?;
+        let waits = |key: &str| self.awaiting_restart.iter().any(|change| change.key == key);
+        text += &print::annotated(&self.config, |path| {
+            let origins = match waits(&path.join(".")) {
+                true => &self.origins_at_start,
+                false => &self.origins,
+            };
+            origins.at(path.iter().map(String::as_str))
+        })?;
         Ok(text)
     }
 }
 
 impl NacosState {
     /// Every state's name.
-    pub const NAMES: [&'static str; 3] = ["found", "missing", "failing"];
+    pub const NAMES: [&'static str; 4] = ["not_asked", "found", "missing", "failing"];
 
     /// The state in metrics.
     pub fn name(&self) -> &'static str {
         match self {
+            Self::NotAsked => "not_asked",
             Self::Found => "found",
             Self::Missing => "missing",
             Self::Failing(_) => "failing",
@@ -303,7 +328,9 @@ impl Nacos {
     /// For how long nothing has been heard of it; zero while it answers.
     pub fn staleness(&self, now: Instant) -> Duration {
         match self.state {
-            NacosState::Failing(_) => now.saturating_duration_since(self.answered),
+            NacosState::Failing(_) | NacosState::NotAsked => {
+                now.saturating_duration_since(self.answered)
+            }
             NacosState::Found | NacosState::Missing => Duration::ZERO,
         }
     }
@@ -312,6 +339,7 @@ impl Nacos {
     pub fn tell(&self, now: Instant) -> String {
         let document = &self.document;
         match &self.state {
+            NacosState::NotAsked => format!("{document} is being asked for"),
             NacosState::Found => format!("{document} is followed"),
             NacosState::Missing => format!("{document} does not exist (yet)"),
             NacosState::Failing(problem) => {
@@ -327,7 +355,7 @@ impl Nacos {
 fn tell(before: &Nacos, state: &NacosState) {
     let document = &before.document;
     match (&before.state, state) {
-        (NacosState::Failing(_), NacosState::Failing(_)) => {}
+        (NacosState::Failing(before), NacosState::Failing(problem)) if before == problem => {}
         (_, NacosState::Failing(problem)) => {
             warn!(
                 document,
@@ -345,7 +373,7 @@ fn tell(before: &Nacos, state: &NacosState) {
         (_, NacosState::Missing) => {
             info!(document, "there is no such document in Nacos yet");
         }
-        (_, NacosState::Found) => {}
+        (_, NacosState::Found | NacosState::NotAsked) => {}
     }
 }
 
@@ -353,6 +381,13 @@ fn tell(before: &Nacos, state: &NacosState) {
 fn differing(in_force: &Config, wanted: &Config, origins: &Origins) -> Vec<Problem> {
     let json = |config| serde_json::to_value(config).unwrap_or_default();
     let mut keys = Vec::new();
+    // What is printed of a secret does not tell two of them apart.
+    if in_force.consul.token != wanted.consul.token
+        && in_force.consul.token.is_some() == wanted.consul.token.is_some()
+    {
+        let path = ["consul", "token"].map(str::to_owned).to_vec();
+        keys.push((path, Json::from("[redacted]")));
+    }
     diff(&json(in_force), &json(wanted), &mut Vec::new(), &mut keys);
     keys.into_iter()
         .map(|(path, value)| Problem {

@@ -10,6 +10,7 @@ use ::config::{ConfigError, Environment, FileFormat, Format, Map, Source, Value,
 use garde::Validate;
 use serde_json::Value as Json;
 use serde_path_to_error::{Path, Segment};
+use toml_edit::{DocumentMut, TomlError};
 
 use super::{Config, Problem, Problems, print};
 
@@ -58,7 +59,9 @@ impl Loaded {
     /// # Errors
     /// Never for what was loaded; the TOML writer's type asks for it.
     pub fn to_toml(&self) -> anyhow::Result<String> {
-        print::annotated(&self.config, &self.origins)
+        print::annotated(&self.config, |path| {
+            self.origins.at(path.iter().map(String::as_str))
+        })
     }
 }
 
@@ -161,11 +164,11 @@ impl Given {
         };
         let mut builder = ::config::Config::builder();
         for document in self.file.iter().chain(document) {
+            document.check()?;
             builder = builder.add_source(document.clone());
         }
         if let Some(document) = document
-            && let Ok(table) = document.collect()
-            && table.contains_key("nacos")
+            && document.sections()?.contains_key("nacos")
         {
             return Err(Problem {
                 key: "nacos".to_owned(),
@@ -186,6 +189,40 @@ impl Given {
             builder = builder.set_override(key, value).map_err(unreadable)?;
         }
         Ok(builder.build().map_err(unreadable)?.cache)
+    }
+}
+
+impl Document {
+    /// The document as TOML. What is wrong with it is told without a word of it: a line may hold
+    /// a secret.
+    fn sections(&self) -> Result<DocumentMut, Problem> {
+        self.text.parse().map_err(|error: TomlError| {
+            let before = error.span().and_then(|span| self.text.get(..span.start));
+            let line = before.map_or(1, |before| before.matches('\n').count() + 1);
+            Problem {
+                key: String::new(),
+                origin: None,
+                message: format!("{}: no TOML, line {line}: {}", self.origin, error.message()),
+            }
+        })
+    }
+
+    /// Whether it is TOML whose sections have plain names: the library that merges takes others
+    /// for paths.
+    fn check(&self) -> Result<(), Problem> {
+        let plain = |name: &str| {
+            name.bytes()
+                .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-'))
+        };
+        let sections = self.sections()?;
+        match sections.iter().find(|(name, _)| !plain(name)) {
+            None => Ok(()),
+            Some((name, _)) => Err(Problem {
+                key: name.to_owned(),
+                origin: Some(self.origin.clone()),
+                message: "unknown key".to_owned(),
+            }),
+        }
     }
 }
 
@@ -304,6 +341,12 @@ impl Origins {
 /// serde's own words, with the nearest known key where a key is unknown.
 fn explain(error: &serde_json::Error) -> String {
     let text = error.to_string();
+    // The text of a wrong type may be a secret that is in the wrong place.
+    if let Some(rest) = text.strip_prefix("invalid type: string \"")
+        && let Some((_, expected)) = rest.rsplit_once("\", expected ")
+    {
+        return format!("invalid type: a string, expected {expected}");
+    }
     if text.ends_with("expected a duration") {
         return text + " such as 500ms or 2s";
     }

@@ -38,11 +38,10 @@ impl Serialize for Secret {
 impl<'de> Deserialize<'de> for Secret {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         // serde would quote a value of the wrong type in its message: say it in our words.
-        let wrong = || D::Error::custom("must be a string of visible ASCII characters");
+        let wrong = || D::Error::custom("must be a string without control characters, not empty");
         let value = serde_json::Value::deserialize(deserializer).map_err(|_| wrong())?;
         match value.as_str() {
-            // It travels as an HTTP header.
-            Some(text) if !text.is_empty() && text.bytes().all(|b| b.is_ascii_graphic()) => {
+            Some(text) if !text.is_empty() && !text.contains(char::is_control) => {
                 Ok(Self(SecretString::from(text.to_owned())))
             }
             _ => Err(wrong()),
@@ -131,6 +130,10 @@ impl TryFrom<String> for BaseUrl {
     type Error = String;
 
     fn try_from(text: String) -> Result<Self, String> {
+        // Never shown, so before anything that shows the address.
+        if text.contains('@') {
+            return Err("the address carries a user name; use a token".to_owned());
+        }
         let wrong = |why: &str| format!("`{text}` {why}; write it like http://127.0.0.1:8500");
         let uri: ::http::Uri = text
             .parse()
@@ -143,9 +146,6 @@ impl TryFrom<String> for BaseUrl {
         let Some(authority) = uri.authority() else {
             return Err(wrong("has no host"));
         };
-        if authority.as_str().contains('@') {
-            return Err(wrong("carries a user name; use a token"));
-        }
         if !uri.path().trim_end_matches('/').is_empty() || uri.query().is_some() {
             return Err(wrong("has a path"));
         }

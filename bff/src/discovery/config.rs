@@ -16,7 +16,7 @@ pub struct Config {
     pub address: BaseUrl,
     /// ACL token; it needs `service:read` on the upstreams and `service:write` on `bff`.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[garde(skip)]
+    #[garde(inner(custom(fits_a_header)))]
     pub token: Option<Secret>,
     /// A file that holds the token, read at start.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -57,6 +57,13 @@ pub struct Config {
     #[serde(with = "humantime_serde")]
     #[garde(custom(within(ms(100)..=secs(86_400))))]
     pub deregister_critical_after: Duration,
+}
+
+fn fits_a_header(token: &Secret, _: &()) -> garde::Result {
+    match token.reveal().bytes().all(|b| b.is_ascii_graphic()) {
+        true => Ok(()),
+        false => Err(garde::Error::new("must be visible ASCII characters")),
+    }
 }
 
 impl Default for Config {

@@ -43,18 +43,18 @@ async fn forward(
     mut told: mpsc::UnboundedReceiver<(String, Watch)>,
     sender: watch::Sender<Snapshot>,
 ) {
-    let mut next: Option<(String, Watch)> = None;
+    let mut next: Option<Next> = None;
     loop {
         tokio::select! {
             () = changed(&mut source) => {}
-            Some(other) = told.recv() => {
-                next = Some(other);
+            Some((name, source)) = told.recv() => {
+                next = Some(Next { name, source, told: false });
                 continue;
             }
             () = has_instances(&mut next) => {
-                if let Some((name, other)) = next.take() {
-                    info!(source = name, "the instances come from another source now");
-                    source = other;
+                if let Some(other) = next.take() {
+                    info!(source = other.name, "the instances come from another source now");
+                    source = other.source;
                 }
             }
         }
@@ -69,18 +69,26 @@ async fn changed(source: &mut Watch) {
     }
 }
 
-async fn has_instances(next: &mut Option<(String, Watch)>) {
-    let Some((name, source)) = next else {
+/// A source that is to take over.
+struct Next {
+    name: String,
+    source: Watch,
+    /// Whether the log says that it has no instance.
+    told: bool,
+}
+
+async fn has_instances(next: &mut Option<Next>) {
+    let Some(Next { name, source, told }) = next else {
         return pending().await;
     };
     loop {
         match &source.borrow_and_update().members {
-            Members::Known(list) if list.is_empty() => warn!(
+            Members::Known(list) if !list.is_empty() => return,
+            Members::Known(_) if !std::mem::replace(told, true) => warn!(
                 source = name.as_str(),
                 "the new source has no instance, the one before stays in use until it has"
             ),
-            Members::Known(_) => return,
-            Members::Unknown => {}
+            Members::Known(_) | Members::Unknown => {}
         }
         changed(source).await;
     }

@@ -20,7 +20,7 @@ use axum::{
 use tokio::time::Instant;
 
 use crate::{
-    config::{InForce, Live, NacosState},
+    config::{InForce, Live, NacosState, Problem},
     discovery::{Snapshot, Source},
     rate_limit::Limiter,
     resilience::breaker,
@@ -157,18 +157,28 @@ fn tell_config(in_force: &InForce, now: Instant) -> String {
     if let Some(nacos) = &in_force.nacos {
         let mark = match nacos.state {
             NacosState::Found => '+',
-            NacosState::Missing | NacosState::Failing(_) => '!',
+            NacosState::NotAsked | NacosState::Missing | NacosState::Failing(_) => '!',
         };
         lines += &format!("[{mark}] configuration: {}\n", nacos.tell(now));
     }
+    // Keys only: anybody may read this page, and values are for `/configz`.
     if let Some(problems) = &in_force.refused {
-        let all: Vec<_> = problems.0.iter().map(ToString::to_string).collect();
-        lines += &format!("[!] configuration: refused: {}\n", all.join("; "));
+        let keys = keys(&problems.0);
+        lines += &format!("[!] configuration: the last document is refused: {keys}\n");
     }
-    for change in &in_force.awaiting_restart {
-        lines += &format!("[!] configuration: {}: {}\n", change.key, change.message);
+    if !in_force.awaiting_restart.is_empty() {
+        let keys = keys(&in_force.awaiting_restart);
+        lines += &format!("[!] configuration: a change needs a restart: {keys}\n");
     }
     lines
+}
+
+fn keys(problems: &[Problem]) -> String {
+    let keys = problems.iter().map(|problem| match problem.key.as_str() {
+        "" => "the document as a whole",
+        key => key,
+    });
+    keys.collect::<Vec<_>>().join(", ")
 }
 
 pub(super) fn routes(readiness: Readiness) -> Router {

@@ -66,6 +66,8 @@ pub struct Limiter {
 #[derive(Debug)]
 pub struct ActiveRule {
     coordinate: Coordinate,
+    /// Its place among the rules of its field.
+    place: usize,
     rule: Rule,
     message: String,
     cost: NonZeroU32,
@@ -102,13 +104,18 @@ impl Limiter {
                 .unwrap_or_default()
                 .iter()
                 .collect();
-            let active = rules.0.iter().enumerate().map(|(place_in_list, rule)| {
+            let active = rules.0.iter().enumerate().map(|(place, rule)| {
+                // Only what counts in the same way has to be told apart.
+                let twin = rules.0[..place]
+                    .iter()
+                    .filter(|r| same_quota(r, rule))
+                    .count();
                 // Each goes on in one place only: two rules on one bucket would count twice.
-                let place = old.iter().position(|before| {
+                let same = old.iter().position(|before| {
                     same_quota(&before.rule, rule) && before.state.max_keys == config.max_keys
                 });
-                let before = place.map(|place| old.remove(place));
-                ActiveRule::new(coordinate, place_in_list, rule, config, before)
+                let before = same.map(|same| old.remove(same));
+                ActiveRule::new(coordinate, (place, twin), rule, config, before)
             });
             let active: Arc<[ActiveRule]> = active.collect();
             fields
@@ -194,7 +201,7 @@ fn same_quota(a: &Rule, b: &Rule) -> bool {
 impl ActiveRule {
     fn new(
         coordinate: &Coordinate,
-        place_in_list: usize,
+        (place, twin): (usize, usize),
         rule: &Rule,
         config: &Config,
         before: Option<&Self>,
@@ -217,13 +224,14 @@ impl ActiveRule {
             cost: NonZeroU32::new(rule.cost).unwrap_or(NonZeroU32::MIN),
             // Another quota is another bucket.
             shared_key: format!(
-                "{coordinate}:{place_in_list}:{}:{}/{}us:{}",
+                "{coordinate}:{twin}:{}:{}/{}us:{}",
                 rule.algorithm.as_str(),
                 rule.calls,
                 rule.period.as_micros(),
                 rule.per.as_str()
             ),
             rule: rule.clone(),
+            place,
             state,
         }
     }
@@ -265,6 +273,11 @@ impl ActiveRule {
     /// The field it limits.
     pub fn coordinate(&self) -> &Coordinate {
         &self.coordinate
+    }
+
+    /// Its place among the rules of its field, from 0.
+    pub fn place(&self) -> usize {
+        self.place
     }
 
     /// The rule itself.

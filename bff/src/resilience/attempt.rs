@@ -24,7 +24,7 @@ use tracing::debug;
 
 use super::{
     classify,
-    deadline::{Deadline, Timeouts},
+    deadline::{Deadline, Timeouts, Times},
     streams,
     timed::{TimedBody, Timer, timed},
 };
@@ -90,7 +90,11 @@ where
             extensions.get::<Deadline>(),
         ) {
             (Some(LastAttempt), Some(deadline)) => *deadline,
-            _ => Deadline::at(now + self.timeouts.get().attempt).bring_forward(&mut request),
+            _ => {
+                let times = extensions.get::<Times>().copied();
+                let times = times.unwrap_or_else(|| self.timeouts.get());
+                Deadline::at(now + times.attempt).bring_forward(&mut request)
+            }
         };
         let after = deadline.left(now);
         // Servers hold a whole stream to what is announced, and only its first message is meant.

@@ -168,7 +168,9 @@ where
 
     fn call(&mut self, mut request: Request<Body>) -> Self::Future {
         let now = Instant::now();
+        // The whole call, all its attempts, by one view of them.
         let times = self.timeouts.get();
+        request.extensions_mut().insert(times);
         let deadline = Deadline(now + times.call).bring_forward(&mut request);
         if request.extensions().get::<ClientDeadline>().is_some() {
             request.extensions_mut().insert(FairTime(times.attempt));

@@ -141,6 +141,10 @@ impl TryFrom<String> for Endpoint {
     type Error = String;
 
     fn try_from(text: String) -> Result<Self, String> {
+        // Never shown, so before anything that shows the address.
+        if text.contains('@') {
+            return Err("the address carries a user name, which no exporter would send".to_owned());
+        }
         let wrong = |why: &str| {
             format!("`{text}` {why}; write it like http://127.0.0.1:4317 or udp://127.0.0.1:6831")
         };

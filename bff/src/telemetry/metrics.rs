@@ -206,11 +206,11 @@ impl Metrics {
         let each = Arc::clone(limiter);
         meter
             .u64_observable_gauge("bff.rate_limit.store_up")
-            .with_description("1 while Redis answers, 0 while each replica counts for itself.")
+            .with_description("1 while the store that is configured decides, 0 while Redis is away and each replica counts for itself.")
             .with_callback(move |gauge| {
-                if let Some(store) = each.load().store_status() {
-                    gauge.observe(store.away.is_none().into(), &[]);
-                }
+                let store = each.load().store_status();
+                let up = store.is_none_or(|store| store.away.is_none());
+                gauge.observe(up.into(), &[]);
             })
             .build();
         let each = Arc::clone(limiter);
@@ -387,14 +387,10 @@ impl Metrics {
 fn rule_labels(rule: &ActiveRule) -> Vec<KeyValue> {
     vec![
         KeyValue::new("field", rule.coordinate().as_str().to_owned()),
+        // A quota may change all day, and each would be a series that never ends.
+        KeyValue::new("rule", rule.place() as i64),
         KeyValue::new("per", rule.rule().per.as_str()),
-        KeyValue::new("cost", i64::from(rule.rule().cost)),
         KeyValue::new("dry_run", rule.rule().dry_run),
-        KeyValue::new("calls", i64::from(rule.rule().calls)),
-        KeyValue::new(
-            "period",
-            humantime::format_duration(rule.rule().period).to_string(),
-        ),
     ]
 }
 

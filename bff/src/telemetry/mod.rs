@@ -9,18 +9,31 @@ pub mod trace;
 
 use std::error::Error;
 
-use tracing_subscriber::{EnvFilter, Registry, layer::SubscriberExt, reload};
+use tracing_subscriber::{
+    EnvFilter, Registry,
+    filter::FilterFn,
+    layer::{Layered, SubscriberExt},
+    reload,
+};
 
 pub use self::config::{Config, Endpoint, Exporter, LogConfig, LogFormat};
 
 /// Libraries that log what nobody asked for: consulrs and rustify write three lines per call and
 /// one error line per failed poll; nacos-sdk writes documents at INFO, the password at DEBUG, and
 /// six lines every few seconds while its server is away. Their errors reach the log through us.
-const QUIET: [&str; 3] = ["consulrs=off", "rustify=off", "nacos_sdk=off"];
+const QUIET: [&str; 3] = ["consulrs", "rustify", "nacos_sdk"];
+
+/// Lets everything through but the quiet ones: no configured filter can make them speak.
+fn quiet() -> FilterFn {
+    FilterFn::new(|metadata| {
+        let target = metadata.target();
+        !QUIET.iter().any(|quiet| target.starts_with(quiet))
+    })
+}
 
 /// What the log shows, changeable while it is written.
 #[derive(Clone, Debug)]
-pub struct LogFilter(reload::Handle<EnvFilter, Registry>);
+pub struct LogFilter(reload::Handle<EnvFilter, Layered<FilterFn, Registry>>);
 
 impl LogFilter {
     /// Shows what `config` says from now on.
@@ -32,13 +45,8 @@ impl LogFilter {
 }
 
 fn filter(config: &LogConfig) -> EnvFilter {
-    QUIET.iter().fold(
-        EnvFilter::try_new(&config.filter).unwrap_or_else(|_| EnvFilter::new("info")),
-        |filter, directive| match directive.parse() {
-            Ok(directive) => filter.add_directive(directive),
-            Err(_) => filter,
-        },
-    )
+    // Validation has read it before.
+    EnvFilter::try_new(&config.filter).unwrap_or_else(|_| EnvFilter::new("info"))
 }
 
 /// Starts to log to standard error, in colour on a terminal. A second start changes nothing, so
@@ -48,7 +56,7 @@ pub fn init(config: &LogConfig) -> LogFilter {
     let lines = tracing_subscriber::fmt::layer()
         .event_format(log::Line::new(config.format))
         .with_writer(std::io::stderr);
-    let subscriber = Registry::default().with(filter).with(lines);
+    let subscriber = Registry::default().with(quiet()).with(filter).with(lines);
     if let Err(error) = tracing::subscriber::set_global_default(subscriber) {
         tracing::debug!(%error, "the log was started before");
     }
@@ -84,11 +92,12 @@ mod tests {
         };
         let (layer, handle) = reload::Layer::new(filter(&config("info")));
         let log = LogFilter(handle);
-        tracing::subscriber::with_default(Registry::default().with(layer), || {
+        let subscriber = Registry::default().with(quiet()).with(layer);
+        tracing::subscriber::with_default(subscriber, || {
             assert!(!enabled!(Level::DEBUG));
-            log.set(&config("debug"));
+            log.set(&config("debug,nacos_sdk::api=trace"));
             assert!(enabled!(Level::DEBUG));
-            assert!(!enabled!(target: "nacos_sdk::config", Level::ERROR));
+            assert!(!enabled!(target: "nacos_sdk::api", Level::ERROR));
             log.set(&config("warn"));
             assert!(!enabled!(Level::INFO));
         });

@@ -117,3 +117,36 @@ async fn what_is_printed_is_a_configuration_with_its_origins_as_comments() {
     let again: Config = toml_edit::de::from_str(&printed).unwrap();
     assert_eq!(again.to_toml().unwrap(), state.config.to_toml().unwrap());
 }
+
+#[tokio::test]
+async fn what_came_into_force_before_anybody_listened_is_applied_all_the_same() {
+    let given = given(&[]);
+    let first = start(&given);
+    let second = running(&first, &given, found("[graphql]\nmax_depth = 3"));
+    let (_sender, state) = watch::channel(Arc::new(second));
+    let live = Live {
+        state,
+        _follow: None,
+    };
+    let mut depths = Vec::new();
+    let changes = live.each_change(first.generation, |config| {
+        depths.push(config.graphql.max_depth);
+    });
+    assert!(timeout(Duration::from_millis(10), changes).await.is_err());
+    assert_eq!(depths, [3]);
+}
+
+#[tokio::test]
+async fn a_value_that_waits_for_a_restart_is_printed_with_where_it_came_from_itself() {
+    let given = given(&[]);
+    let text = "[http]\nrequest_timeout = '7s'\n[consul]\ntoken = 'new'";
+    let state = running(&start(&given), &given, found(text));
+    let printed = state.to_toml(Instant::now()).unwrap();
+    assert!(
+        printed.contains("request_timeout = \"10s\"  # default"),
+        "{printed}"
+    );
+    let keys: Vec<_> = state.awaiting_restart.iter().map(|c| &c.key).collect();
+    assert_eq!(keys, ["consul.token", "http.request_timeout"]);
+    assert!(!printed.contains("new"), "{printed}");
+}

@@ -192,3 +192,30 @@ fn the_documented_file_holds_exactly_the_defaults() {
     let defaults = load(&Sources::default()).unwrap();
     assert_eq!(documented.to_toml().unwrap(), defaults.to_toml().unwrap());
 }
+
+#[test]
+fn a_section_whose_name_is_a_path_is_an_unknown_key() {
+    for name in ["http[100000000]", "nacos.server", "a b", "größe"] {
+        let problems = from_file(&format!("\"{name}\" = 1")).unwrap_err();
+        assert_eq!(keys(problems), [name]);
+    }
+}
+
+#[test]
+fn no_message_repeats_what_may_be_a_secret() {
+    for text in [
+        "[consul]\ntoken = \"hun\"ter2\"",
+        "[consul]\naddress = \"http://u:hunter2@h:1\"",
+        "[rate_limit]\nredis = \"redis://:hunter2@h\"",
+        "[rate_limit.redis]\nurl = \"rediss://:hunter2@h\"",
+        "[telemetry]\nendpoint = \"grpc://u:hunter2@h:1\"",
+        "[nacos]\nserver = \"u:hunter2@h:1\"",
+        "[nacos]\nusername = \"u\"\npassword = 5\n[http]\nlisten = 1",
+    ] {
+        let problems = from_file(text).unwrap_err().to_string();
+        assert!(
+            !problems.contains("hunter2") && !problems.contains("ter2"),
+            "{problems}"
+        );
+    }
+}

@@ -10,13 +10,16 @@ use crate::config::types::{Secret, secs, within};
 /// The port of a Nacos server whose address names none.
 const DEFAULT_PORT: u16 = 8848;
 
+/// How far above a server's port its gRPC port is.
+const GRPC_OFFSET: u16 = 1000;
+
 /// The configuration centre whose document is followed. Without this section there is none.
 #[derive(Clone, Debug, Deserialize, Serialize, Validate)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
     /// `host:port`; several, separated by commas, are the nodes of one cluster. The gRPC port is
     /// a thousand above it, as Nacos has it.
-    #[garde(custom(addresses))]
+    #[garde(custom(addresses(self.grpc_port)))]
     pub server: String,
     /// Another gRPC port, where something in between maps ports.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -67,6 +70,20 @@ impl Config {
     }
 }
 
+impl Config {
+    /// The addresses, each with its port: what is missing the client would take from a variable.
+    pub(super) fn servers(&self) -> String {
+        let full = self.server.split(',').map(|address| {
+            let address = address.trim();
+            match address.parse::<http::uri::Authority>() {
+                Ok(authority) if authority.port().is_none() => format!("{address}:{DEFAULT_PORT}"),
+                _ => address.to_owned(),
+            }
+        });
+        full.collect::<Vec<_>>().join(",")
+    }
+}
+
 impl fmt::Display for Config {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if !self.namespace.is_empty() {
@@ -76,18 +93,27 @@ impl fmt::Display for Config {
     }
 }
 
-fn addresses(server: &str, _: &()) -> garde::Result {
-    let good = |address: &str| {
-        let authority: Option<http::uri::Authority> = address.trim().parse().ok();
-        authority.is_some_and(|authority| {
-            !authority.host().is_empty() && !authority.as_str().contains('@')
-        })
-    };
-    match server.split(',').find(|address| !good(address)) {
-        None => Ok(()),
-        Some(bad) => Err(garde::Error::new(format!(
-            "`{bad}` is no address; write it like 127.0.0.1:{DEFAULT_PORT}, without a scheme"
-        ))),
+fn addresses(grpc_port: Option<u16>) -> impl FnOnce(&str, &()) -> garde::Result {
+    move |server, ()| {
+        if server.contains('@') {
+            return Err(garde::Error::new("carries a user name; set `username`"));
+        }
+        for address in server.split(',').map(str::trim) {
+            let authority: Option<http::uri::Authority> = address.parse().ok();
+            let Some(authority) = authority.filter(|authority| !authority.host().is_empty()) else {
+                return Err(garde::Error::new(format!(
+                    "`{address}` is no address; write it like 127.0.0.1:{DEFAULT_PORT}, without a \
+                     scheme"
+                )));
+            };
+            let port = authority.port_u16().unwrap_or(DEFAULT_PORT);
+            if grpc_port.is_none() && port.checked_add(GRPC_OFFSET).is_none() {
+                return Err(garde::Error::new(format!(
+                    "`{address}` has no port a thousand above it; set `grpc_port`"
+                )));
+            }
+        }
+        Ok(())
     }
 }
 

@@ -10,7 +10,7 @@
 
 mod config;
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use nacos_sdk::api::{
     config::{ConfigChangeListener, ConfigResponse, ConfigService, ConfigServiceBuilder},
@@ -20,7 +20,7 @@ use nacos_sdk::api::{
 use rand::Rng;
 use tokio::{
     sync::{mpsc, watch},
-    time::{sleep, timeout},
+    time::{Instant, sleep, timeout},
 };
 use tokio_util::task::AbortOnDropHandle;
 use tracing::debug;
@@ -32,6 +32,13 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 /// How soon it is asked again when it did not answer, or for a document that is not there: the
 /// first publication of one is not pushed to whoever waits for it.
 const SOON: Duration = Duration::from_secs(5);
+/// Half of the first pause after a failure.
+const SOONEST: Duration = Duration::from_millis(250);
+/// How long a client may not be answered before another is tried.
+const PATIENCE: Duration = Duration::from_secs(120);
+/// Where the clients write down what they read, unless there is nothing to be written to: a
+/// document may hold secrets, and one of another life is of no use.
+const NOWHERE: &str = "/dev/null/nacos";
 
 /// What was learnt of the document.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -64,17 +71,19 @@ async fn follow(config: Config, sender: mpsc::Sender<Reading>) {
     let config = Arc::new(config);
     let (poke, mut poked) = watch::channel(());
     let _listener = AbortOnDropHandle::new(tokio::spawn(listen(Arc::clone(&config), poke)));
-    let mut reader = Reader {
-        config: Arc::clone(&config),
-        service: None,
-    };
+    let mut reader = Reader::new(Arc::clone(&config));
     // Once the listener is gone there is only the clock.
     let mut listens = true;
+    let mut soon = SOONEST;
     loop {
         let reading = reader.read().await;
         let pause = match &reading {
             Reading::Found(_) => config.reconcile,
-            Reading::Missing | Reading::Failed(_) => config.reconcile.min(SOON),
+            Reading::Missing => config.reconcile.min(SOON),
+            Reading::Failed(_) => {
+                soon = (soon * 2).min(SOON);
+                soon
+            }
         };
         if sender.send(reading).await.is_err() {
             return;
@@ -90,12 +99,8 @@ async fn follow(config: Config, sender: mpsc::Sender<Reading>) {
 
 /// Listens for ever and pokes at each change.
 async fn listen(config: Arc<Config>, poke: watch::Sender<()>) {
-    let directory = MemoryDirectory::new();
-    // Without this, building gives up when the server is away; and what it would load is not
-    // there, because the directory is new.
-    let props = props(&config)
-        .config_load_cache_at_start(true)
-        .cache_dir(&directory.0);
+    // Without this, building gives up when the server is away. What it would load is not there.
+    let props = props(&config).config_load_cache_at_start(true);
     let service = match build(&config, props).await {
         Ok(service) => service,
         Err(error) => {
@@ -111,8 +116,12 @@ async fn listen(config: Arc<Config>, poke: watch::Sender<()>) {
         debug!(%error, "no listener in Nacos, its document is read by the clock only");
         return;
     }
-    // What changed between the first look and the listener is only seen by looking again.
-    poke.send_replace(());
+    // What changed between the first look and the listener is only seen by looking again, and the
+    // client does not say when the server has heard of the listener.
+    for pause in [Duration::ZERO, Duration::from_secs(1)] {
+        sleep(pause).await;
+        poke.send_replace(());
+    }
     std::future::pending::<()>().await;
 }
 
@@ -129,54 +138,86 @@ impl ConfigChangeListener for Poke {
 struct Reader {
     config: Arc<Config>,
     service: Option<ConfigService>,
+    /// Since when it has not been answered.
+    failing: Option<Instant>,
+    /// For how long it may not be before another client is built. A client never quite ends: it
+    /// leaves a task and a connection, so that this is done less and less often.
+    patience: Duration,
 }
 
 impl Reader {
+    fn new(config: Arc<Config>) -> Self {
+        Self {
+            config,
+            service: None,
+            failing: None,
+            patience: PATIENCE,
+        }
+    }
+
     async fn read(&mut self) -> Reading {
-        let (config, service) = (Arc::clone(&self.config), self.service.clone());
-        let read = async move {
-            let service = match service {
-                Some(service) => service,
-                None => build(&config, props(&config)).await?,
-            };
-            let answer = service
-                .get_config(config.data_id.clone(), config.group.clone())
-                .await;
-            Ok((service, answer))
-        };
-        // A task of its own, because the client panics on answers it does not expect.
-        let task = AbortOnDropHandle::new(tokio::spawn(read));
-        let (service, answer) = match timeout(ANSWER_TIMEOUT, task).await {
-            Ok(Ok(Ok(done))) => done,
-            Ok(Ok(Err(error))) => return failed(&error),
-            Ok(Err(panic)) => {
-                return Reading::Failed(format!("the client cannot read the answer: {panic}"));
+        let reading = self.ask().await;
+        if !matches!(reading, Reading::Failed(_)) {
+            self.failing = None;
+            self.patience = PATIENCE;
+            return reading;
+        }
+        // A client that lost its server may take minutes to look for it again, and one whose token
+        // the server has forgotten waits for it to run out.
+        let since = *self.failing.get_or_insert_with(Instant::now);
+        if self.service.is_some() && since.elapsed() > self.patience {
+            self.service = None;
+            self.failing = None;
+            self.patience *= 4;
+        }
+        reading
+    }
+
+    async fn ask(&mut self) -> Reading {
+        let config = Arc::clone(&self.config);
+        let service = match &self.service {
+            Some(service) => service.clone(),
+            None => {
+                let built = guarded(async move { build(&config, props(&config)).await });
+                match built.await {
+                    // Kept whatever comes next.
+                    Ok(service) => self.service.insert(service).clone(),
+                    Err(reading) => return reading,
+                }
             }
-            Err(_) => {
-                return Reading::Failed(format!(
-                    "no answer within {}",
-                    humantime::format_duration(ANSWER_TIMEOUT)
-                ));
-            }
         };
-        self.service = Some(service);
-        match answer {
+        let (data_id, group) = (self.config.data_id.clone(), self.config.group.clone());
+        let asked = guarded(async move { service.get_config(data_id, group).await });
+        match asked.await {
             Ok(document) => Reading::Found(document.content().clone()),
-            Err(Error::ConfigNotFound(_)) => Reading::Missing,
-            Err(error) => failed(&error),
+            Err(reading) => reading,
         }
     }
 }
 
-fn failed(error: &Error) -> Reading {
-    Reading::Failed(crate::telemetry::chain(error))
+/// What the client answers, in time and without a panic of its: it does not expect every answer.
+async fn guarded<T: Send + 'static>(
+    ask: impl Future<Output = Result<T, Error>> + Send + 'static,
+) -> Result<T, Reading> {
+    let task = AbortOnDropHandle::new(tokio::spawn(ask));
+    Err(Reading::Failed(match timeout(ANSWER_TIMEOUT, task).await {
+        Ok(Ok(Ok(answer))) => return Ok(answer),
+        Ok(Ok(Err(Error::ConfigNotFound(_)))) => return Err(Reading::Missing),
+        Ok(Ok(Err(error))) => crate::telemetry::chain(&error),
+        Ok(Err(_)) => "the client cannot read the answer".to_owned(),
+        Err(_) => format!(
+            "no answer within {}",
+            humantime::format_duration(ANSWER_TIMEOUT)
+        ),
+    }))
 }
 
 fn props(config: &Config) -> ClientProps {
     let mut props = ClientProps::new()
         // What the operator wrote here is what counts, not variables that he may not know of.
         .env_first(false)
-        .server_addr(&config.server)
+        .cache_dir(NOWHERE)
+        .server_addr(config.servers())
         .namespace(&config.namespace)
         .app_name("bff");
     if let Some(port) = config.grpc_port {
@@ -195,23 +236,5 @@ async fn build(config: &Config, props: ClientProps) -> Result<ConfigService, Err
     match config.username {
         Some(_) => builder.enable_auth_plugin_http().build().await,
         None => builder.build().await,
-    }
-}
-
-/// A new directory for what the listening client writes down, removed at the end. What it wrote
-/// in another life is of no use: when Nacos is away, the file is what counts.
-struct MemoryDirectory(PathBuf);
-
-impl MemoryDirectory {
-    fn new() -> Self {
-        let name = format!("bff-nacos-{:016x}", rand::rng().random::<u64>());
-        Self(std::env::temp_dir().join(name))
-    }
-}
-
-impl Drop for MemoryDirectory {
-    fn drop(&mut self) {
-        // Nothing depends on it.
-        let _ = std::fs::remove_dir_all(&self.0);
     }
 }

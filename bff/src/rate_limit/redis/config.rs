@@ -12,7 +12,7 @@ use crate::config::types::{Secret, ms, secs, within};
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
     /// `redis://host:port`, with `/number` for another database than 0. Redis 5 or later, or
-    /// Valkey.
+    /// Valkey; one server, or the first of a replication, but no cluster.
     #[garde(custom(address))]
     pub url: String,
     /// Who asks, with Redis' access control lists; absent is the default user.
@@ -47,6 +47,14 @@ impl Default for Config {
 impl Config {
     /// Host and port, and the number of the database.
     fn parts(&self) -> Result<(String, u16, i64), String> {
+        // Never shown, so before anything that shows the address.
+        if self.url.contains('@') {
+            return Err(
+                "the address carries a password, which would be printed: set \
+                        rate_limit.redis.username and password"
+                    .to_owned(),
+            );
+        }
         let wrong =
             |why: &str| format!("`{}` {why}; write it like redis://127.0.0.1:6379", self.url);
         let uri: http::Uri = self.url.parse().map_err(|_| wrong("is no address"))?;
@@ -56,13 +64,6 @@ impl Config {
         let Some(authority) = uri.authority() else {
             return Err(wrong("has no host"));
         };
-        if authority.as_str().contains('@') {
-            return Err(
-                "the address carries a password, which would be printed: set \
-                        rate_limit.redis.username and password"
-                    .to_owned(),
-            );
-        }
         let database = match uri.path().trim_matches('/') {
             "" => 0,
             number => number
@@ -71,7 +72,9 @@ impl Config {
                 .into(),
         };
         let port = authority.port_u16().unwrap_or(6379);
-        Ok((authority.host().to_owned(), port, database))
+        // The resolver wants an IPv6 address without its brackets.
+        let host = authority.host().trim_matches(['[', ']']);
+        Ok((host.to_owned(), port, database))
     }
 
     /// How the client is told to connect.
@@ -105,7 +108,15 @@ mod tests {
 
     #[test]
     fn an_address_with_a_password_in_it_is_refused_because_it_would_be_printed() {
-        assert!(address("redis://:hunter2@h:1", &()).is_err());
+        for secret in ["redis://:hunter2@h:1", "rediss://u:hunter2@h", "hunter2@h"] {
+            let error = address(secret, &()).unwrap_err().to_string();
+            assert!(!error.contains("hunter2"), "{error}");
+        }
+        let v6 = Config {
+            url: "redis://[::1]:7".to_owned(),
+            ..Config::default()
+        };
+        assert_eq!(v6.parts(), Ok(("::1".to_owned(), 7, 0)));
         for bad in ["127.0.0.1:6379", "rediss://h", "redis://", "redis://h/x"] {
             assert!(address(bad, &()).is_err(), "{bad}");
         }

@@ -12,13 +12,16 @@ mod config;
 use std::{
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU32, AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
 
 use arc_swap::ArcSwapOption;
-use redis::{AsyncConnectionConfig, Client, Script, aio::MultiplexedConnection};
+use redis::{
+    AsyncConnectionConfig, Client, ErrorKind, RedisError, Script, ServerErrorKind,
+    aio::MultiplexedConnection,
+};
 use tokio::{
     sync::Notify,
     time::{Instant, sleep, timeout},
@@ -35,8 +38,10 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 const RETRY: Duration = Duration::from_millis(100);
 const RETRY_MAX: Duration = Duration::from_secs(3);
 /// Answers in a row that have to be late before Redis counts as away: one may be the network's
-/// hiccup, or our own.
+/// hiccup, or our own. Those that were waited for together are one.
 const LATE_MAX: u32 = 5;
+/// A connection that lasted for so long was a good one.
+const GOOD: Duration = Duration::from_secs(10);
 
 /// The shared buckets.
 #[derive(Debug)]
@@ -55,9 +60,30 @@ struct Inner {
     connection: ArcSwapOption<MultiplexedConnection>,
     away: Mutex<Option<Away>>,
     lost: Notify,
-    /// Answers that were late, in a row.
-    late: AtomicU32,
+    late: Mutex<Late>,
+    /// Whether the server answers, but with errors.
+    refusing: AtomicBool,
     fallbacks: AtomicU64,
+}
+
+/// Late answers in a row.
+#[derive(Debug, Default)]
+struct Late {
+    count: u32,
+    /// When the last of them was given up.
+    last: Option<Instant>,
+}
+
+impl Late {
+    /// Counts a question that was asked at `began` and is given up `now`; returns how many there
+    /// were in a row.
+    fn count(&mut self, began: Instant, now: Instant) -> u32 {
+        if self.last.is_none_or(|last| began >= last) {
+            self.count += 1;
+            self.last = Some(now);
+        }
+        self.count
+    }
 }
 
 /// That there is no connection.
@@ -103,7 +129,8 @@ impl Shared {
                 told: false,
             })),
             lost: Notify::new(),
-            late: AtomicU32::new(0),
+            late: Mutex::default(),
+            refusing: AtomicBool::new(false),
             fallbacks: AtomicU64::new(0),
         });
         Self {
@@ -153,24 +180,34 @@ impl Shared {
                 .arg(u8::from(rule.rule.dry_run));
         }
         let mut this = MultiplexedConnection::clone(&connection);
-        let problem = match timeout(self.inner.timeout, call.invoke_async(&mut this)).await {
+        let began = Instant::now();
+        match timeout(self.inner.timeout, call.invoke_async(&mut this)).await {
             Ok(Ok(waits)) => {
-                self.inner.late.store(0, Ordering::Relaxed);
+                self.inner.answered();
                 let waits: Vec<u64> = waits;
                 return Some(waits.into_iter().map(Duration::from_micros).collect());
             }
-            Ok(Err(error)) => Some(error.to_string()),
-            Err(_) => {
-                let late = self.inner.late.fetch_add(1, Ordering::Relaxed) + 1;
-                (late >= LATE_MAX).then(|| self.inner.no_answer())
+            Ok(Err(error)) if is_gone(&error) => self.inner.lose(&connection, error.to_string()),
+            // The server is there, and says no: another connection would hear the same.
+            Ok(Err(error)) => {
+                self.inner.refusing.store(true, Ordering::Relaxed);
+                self.inner.tell_away(error.to_string());
             }
-        };
-        if let Some(problem) = problem {
-            self.inner.lose(&connection, problem);
+            Err(_) if self.inner.late().count(began, Instant::now()) >= LATE_MAX => {
+                self.inner.lose(&connection, self.inner.no_answer());
+            }
+            Err(_) => {}
         }
         self.inner.fallbacks.fetch_add(1, Ordering::Relaxed);
         None
     }
+}
+
+/// Whether an error says that the server is not there any more, or not the one to write to.
+fn is_gone(error: &RedisError) -> bool {
+    error.is_io_error()
+        || error.is_timeout()
+        || error.kind() == ErrorKind::Server(ServerErrorKind::ReadOnly)
 }
 
 /// Connects, and again whenever the connection is lost.
@@ -179,9 +216,14 @@ async fn keep(inner: Arc<Inner>) {
     loop {
         match inner.connect().await {
             Ok(connection) => {
+                let since = Instant::now();
                 inner.found(connection);
                 inner.lost.notified().await;
-                pause = RETRY;
+                pause = match since.elapsed() > GOOD {
+                    true => RETRY,
+                    // Good enough for a probe, not for the work.
+                    false => (pause * 2).min(RETRY_MAX),
+                };
             }
             Err(problem) => {
                 inner.tell_away(problem);
@@ -197,6 +239,22 @@ impl Inner {
         self.away.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn late(&self) -> MutexGuard<'_, Late> {
+        self.late.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A question was answered.
+    fn answered(&self) {
+        let mut late = self.late();
+        if late.count > 0 {
+            *late = Late::default();
+        }
+        drop(late);
+        if self.refusing.load(Ordering::Relaxed) && self.refusing.swap(false, Ordering::Relaxed) {
+            self.tell_back();
+        }
+    }
+
     fn no_answer(&self) -> String {
         format!(
             "no answer within {}",
@@ -207,31 +265,37 @@ impl Inner {
     /// A connection over which the script was answered in time.
     async fn connect(&self) -> Result<MultiplexedConnection, String> {
         let client = self.client.as_ref().map_err(Clone::clone)?;
+        // Ours is the time that counts for answers.
         let times = AsyncConnectionConfig::new()
             .set_connection_timeout(Some(CONNECT_TIMEOUT))
-            .set_response_timeout(Some(CONNECT_TIMEOUT));
+            .set_response_timeout(Some(CONNECT_TIMEOUT.max(self.timeout * 2)));
         let connecting = client.get_multiplexed_async_connection_with_config(&times);
         let mut connection = timeout(CONNECT_TIMEOUT, connecting)
             .await
             .map_err(|_| "no connection within a second".to_owned())?
             .map_err(|error| error.to_string())?;
-        let mut call = self.script.key(&self.probe);
-        call.arg("gcra").arg(1).arg(1).arg(1).arg(0);
-        // The first time the script has to be loaded: nobody waits for this.
-        let answered = timeout(
-            CONNECT_TIMEOUT,
-            call.invoke_async::<Vec<u64>>(&mut connection),
-        );
-        match answered.await {
-            Ok(Ok(_)) => Ok(connection),
-            Ok(Err(error)) => Err(error.to_string()),
-            Err(_) => Err(self.no_answer()),
+        // The first time the script may have to be loaded; the second has to be as fast as for a
+        // request.
+        for limit in [CONNECT_TIMEOUT, self.timeout] {
+            let mut call = self.script.key(&self.probe);
+            call.arg("gcra").arg(1).arg(1).arg(1).arg(0);
+            let answered = call.invoke_async::<Vec<u64>>(&mut connection);
+            timeout(limit, answered)
+                .await
+                .map_err(|_| self.no_answer())?
+                .map_err(|error| error.to_string())?;
         }
+        Ok(connection)
     }
 
     fn found(&self, connection: MultiplexedConnection) {
-        self.late.store(0, Ordering::Relaxed);
+        *self.late() = Late::default();
+        self.refusing.store(false, Ordering::Relaxed);
+        self.tell_back();
         self.connection.store(Some(Arc::new(connection)));
+    }
+
+    fn tell_back(&self) {
         match self.away().take() {
             Some(away) if away.told => {
                 let lasted = Duration::from_millis(away.since.elapsed().as_millis() as u64);
@@ -270,5 +334,21 @@ impl Inner {
             );
         }
         away.problem = problem;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn answers_that_are_late_together_count_as_one() {
+        let mut late = Late::default();
+        let began = Instant::now();
+        let second = Duration::from_secs(1);
+        assert_eq!(late.count(began, began + second), 1);
+        assert_eq!(late.count(began, began + second), 1);
+        assert_eq!(late.count(began + second / 2, began + second * 2), 1);
+        assert_eq!(late.count(began + second, began + second * 2), 2);
     }
 }

@@ -15,8 +15,10 @@ end
 -- The value is the theoretical arrival time: when the bucket is full again.
 local function gcra(key, calls, period, cost)
   local full_at = tonumber(redis.call('GET', key) or '0')
-  -- Never more than a period ahead, also when the clock was set back.
-  full_at = math.min(math.max(full_at, now), now + period)
+  -- Nobody fills a bucket for longer than a period: then the clock was set back.
+  if full_at < now or full_at > now + period + SLACK then
+    full_at = now
+  end
   local next = full_at + cost * period / calls
   local wait = next - period - now
   if wait > SLACK then
