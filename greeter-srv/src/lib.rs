@@ -7,6 +7,7 @@ mod options;
 mod registration;
 mod service;
 mod shutdown;
+mod telemetry;
 
 use std::{io::IsTerminal, process::ExitCode};
 
@@ -28,6 +29,7 @@ pub use self::{options::Options, shutdown::signal};
 use self::{
     registration::{Registrar, Registration},
     service::GreeterService,
+    telemetry::Tracing,
 };
 
 /// Runs with the process's arguments until a signal: what the program's `main` does.
@@ -38,7 +40,7 @@ pub async fn main() -> ExitCode {
 /// Logs, listens, says where on standard output, and [`run`]s; errors go to standard error.
 pub async fn start(options: Options, stop: impl Future<Output = ()>) -> ExitCode {
     // consulrs and rustify write lines for every call; their errors reach the log through us.
-    let quiet = "consulrs=off,rustify=off";
+    let quiet = "consulrs=off,rustify=off,opentelemetry=off";
     let filter = std::env::var("RUST_LOG").unwrap_or_else(|_| "info".to_owned());
     let started = tracing_subscriber::fmt()
         .with_env_filter(EnvFilter::new(format!("{filter},{quiet}")))
@@ -79,6 +81,7 @@ pub async fn run(
         .local_addr()
         .context("the listener has no address")?;
     let registration = Registration::new(&options, bound)?;
+    let tracing = Tracing::new(options.otlp.as_deref()).context("--otlp")?;
     let (health, health_service) = tonic_health::server::health_reporter();
     health.set_serving::<GreeterServer<GreeterService>>().await;
     let reflection = tonic_reflection::server::Builder::configure()
@@ -89,6 +92,7 @@ pub async fn run(
 
     let (drain, drained) = oneshot::channel::<()>();
     let server = Server::builder()
+        .layer(tracing.layer())
         .add_service(health_service)
         .add_service(reflection)
         .add_service(GreeterServer::new(GreeterService::new(&options)))
@@ -121,7 +125,9 @@ pub async fn run(
         registrar.deregister().await;
     }
     let _ = drain.send(());
-    match timeout(options.drain_timeout, server).await {
+    let drained = timeout(options.drain_timeout, server).await;
+    tracing.flush().await;
+    match drained {
         Ok(ended) => ended
             .context("the server panicked")?
             .context("the listener failed"),

@@ -44,6 +44,9 @@ pub struct Options {
     /// How long open calls may take to finish after a stop signal.
     #[arg(long, value_name = "TIME", default_value = "20s", value_parser = humantime::parse_duration)]
     pub drain_timeout: Duration,
+    /// A collector that takes OTLP over gRPC; absent means no traces.
+    #[arg(long, value_name = "URL", value_parser = http_url)]
+    pub otlp: Option<String>,
     /// Sparring: how long to wait before each answer.
     #[arg(long, value_name = "TIME", default_value = "0s", value_parser = humantime::parse_duration)]
     pub latency: Duration,

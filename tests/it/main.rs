@@ -17,3 +17,4 @@ mod resilience;
 mod schema;
 mod subscription;
 mod support;
+mod tracing;

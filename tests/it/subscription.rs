@@ -1,6 +1,6 @@
 //! Subscriptions over graphql-transport-ws.
 
-use std::time::Duration;
+use std::{net::SocketAddr, time::Duration};
 
 use futures_util::{SinkExt, StreamExt};
 use serde_json::{Value, json};
@@ -17,8 +17,15 @@ pub(crate) struct Client(WebSocketStream<MaybeTlsStream<TcpStream>>);
 
 impl Client {
     pub(crate) async fn connect(system: &System) -> Self {
-        let url = format!("ws://{}/graphql", system.bff.addr());
+        Self::connect_to(system.bff.addr(), &[]).await
+    }
+
+    pub(crate) async fn connect_to(addr: SocketAddr, headers: &[&(&'static str, String)]) -> Self {
+        let url = format!("ws://{addr}/graphql");
         let mut request = url.into_client_request().unwrap();
+        for (name, value) in headers {
+            request.headers_mut().insert(*name, value.parse().unwrap());
+        }
         let protocol = "graphql-transport-ws".parse().unwrap();
         request
             .headers_mut()

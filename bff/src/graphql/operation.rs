@@ -27,6 +27,8 @@ pub struct Execution {
 /// An operation that is about to be executed.
 pub(super) struct Operation {
     pub(super) span: Span,
+    /// The span around it lasts at least as long.
+    _parent: Span,
     pub(super) order: Order,
     kind: &'static str,
     name: Option<String>,
@@ -69,6 +71,7 @@ impl Operation {
         }
         Self {
             span,
+            _parent: parent.clone(),
             order,
             kind,
             name,
