@@ -22,13 +22,14 @@ faults:
 redis:
     cargo test --workspace --test it -- redis:: --ignored
 
-# What a pick, a new list, the whole stack and a limit cost, and what a dead upstream costs its
-# neighbour.
+# What a pick, a new list, the whole stack, a limit and a trace cost, and what a dead upstream costs
+# its neighbour.
 bench:
     cargo bench --package bff --bench balance
     cargo bench --package bff --bench stack
     cargo bench --package bff --bench rate_limit
     cargo bench --package bff-tests --bench isolation
+    cargo bench --package bff-tests --bench tracing
 
 # The fixture's promises, asked of a real agent: just contract 127.0.0.1:8500
 contract consul:

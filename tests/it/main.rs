@@ -4,6 +4,7 @@
 
 mod cli;
 mod consul_contract;
+mod deploy;
 mod discovery;
 mod instances;
 mod nacos_contract;

@@ -36,6 +36,9 @@ struct Cli {
     /// A real Nacos server to use instead of the fixture (document bff.toml, DEFAULT_GROUP).
     #[arg(long, value_name = "ADDR")]
     nacos: Option<String>,
+    /// A collector of traces that takes OTLP over gRPC, such as Jaeger's http://127.0.0.1:4317.
+    #[arg(long, value_name = "URL")]
+    otlp: Option<String>,
     /// Where the BFF listens.
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8000")]
     http: SocketAddr,
@@ -142,13 +145,16 @@ impl System {
         };
         let executable = env::current_exe().context("this program's own path is unknown")?;
         for _ in 0..cli.instances {
-            let args = [
+            let mut args = vec![
                 "greeter-srv",
                 "--listen",
                 "127.0.0.1:0",
                 "--consul",
                 &consul,
             ];
+            if let Some(otlp) = &cli.otlp {
+                args.extend(["--otlp", otlp]);
+            }
             let greeter = Program::start(&executable, args)
                 .await
                 .context("greeter-srv")?;
@@ -158,6 +164,13 @@ impl System {
         let mut args = vec!["bff", "run", "--listen", &http, "--consul", &consul];
         let server = format!("nacos.server={nacos}");
         args.extend(["--set", &server]);
+        let endpoint = cli
+            .otlp
+            .as_ref()
+            .map(|url| format!("telemetry.endpoint={url}"));
+        if let Some(endpoint) = &endpoint {
+            args.extend(["--set", "telemetry.exporter=otlp", "--set", endpoint]);
+        }
         let config = cli.config.as_ref().map(|path| path.display().to_string());
         if let Some(config) = &config {
             args.extend(["--config", config]);

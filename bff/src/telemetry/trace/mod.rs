@@ -72,11 +72,17 @@ impl Tracing {
             .with_attribute(KeyValue::new("service.version", env!("CARGO_PKG_VERSION")))
             .with_attribute(KeyValue::new("process.pid", i64::from(std::process::id())))
             .build();
+        let (of_exporter, of_resource) = (config.clone(), resource.clone());
         let queue = match config.exporter {
             Exporter::None => return Ok(Self::default()),
-            Exporter::Otlp => Queue::new(otlp::exporter(config, &resource)?, config),
+            Exporter::Otlp => {
+                Queue::new(move || otlp::exporter(&of_exporter, &of_resource), config)?
+            }
             #[cfg(feature = "jaeger-thrift")]
-            Exporter::Jaeger => Queue::new(super::jaeger::exporter(config, &resource)?, config),
+            Exporter::Jaeger => Queue::new(
+                move || super::jaeger::exporter(&of_exporter, &of_resource),
+                config,
+            )?,
             #[cfg(not(feature = "jaeger-thrift"))]
             Exporter::Jaeger => anyhow::bail!(
                 "telemetry.exporter = \"jaeger\": this build is without the feature jaeger-thrift"

@@ -8,6 +8,7 @@ use std::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
+    thread,
     time::Duration,
 };
 
@@ -21,16 +22,16 @@ use opentelemetry_sdk::{
     trace::{Span, SpanData, SpanProcessor},
 };
 use tokio::{
+    runtime,
     sync::{Notify, mpsc, oneshot},
     time::{Instant, interval, timeout},
 };
-use tokio_util::task::AbortOnDropHandle;
 use tracing::{info, warn};
 
 use super::{super::config::Config, SpanCounts};
 
 /// Spans in one message to the collector.
-const BATCH: usize = 512;
+const BATCH: usize = 256;
 /// How long a span waits for others.
 const DELAY: Duration = Duration::from_secs(1);
 /// How long the collector may take for one batch.
@@ -52,7 +53,6 @@ pub(super) struct Queue {
     flush: mpsc::Sender<oneshot::Sender<()>>,
     /// Told when there is a batch.
     full: Arc<Notify>,
-    _task: AbortOnDropHandle<()>,
 }
 
 #[derive(Debug, Default)]
@@ -63,26 +63,52 @@ pub(super) struct Counts {
 }
 
 impl Queue {
-    pub(super) fn new(export: Export, config: &Config) -> Self {
+    /// A queue whose spans leave by what `exporter` makes. They are encoded and sent on a thread
+    /// of their own: a batch is a millisecond's work, which no request should have to wait for.
+    /// The thread ends when the queue is dropped.
+    ///
+    /// # Errors
+    /// When the exporter cannot be made, or there is no thread for it.
+    pub(super) fn new(
+        exporter: impl FnOnce() -> anyhow::Result<Export> + Send + 'static,
+        config: &Config,
+    ) -> anyhow::Result<Self> {
         let (sender, spans) = mpsc::channel(config.queue_size);
         let (flush, flushes) = mpsc::channel(1);
         let counts = Arc::<Counts>::default();
         let full = Arc::<Notify>::default();
-        let sending = Sending {
-            spans,
-            flushes,
-            export,
-            counts: Arc::clone(&counts),
-            full: Arc::clone(&full),
-        };
-        let task = tokio::spawn(sending.run());
-        Self {
+        let runtime = runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()?;
+        let (made, is_made) = std::sync::mpsc::channel();
+        let (of_thread, of_full) = (Arc::clone(&counts), Arc::clone(&full));
+        thread::Builder::new()
+            .name("traces".to_owned())
+            .spawn(move || {
+                runtime.block_on(async move {
+                    // Connections belong to the runtime they are made in.
+                    let export = match exporter() {
+                        Ok(export) => export,
+                        Err(error) => return drop(made.send(Err(error))),
+                    };
+                    drop(made.send(Ok(())));
+                    let sending = Sending {
+                        spans,
+                        flushes,
+                        export,
+                        counts: of_thread,
+                        full: of_full,
+                    };
+                    sending.run().await;
+                });
+            })?;
+        is_made.recv()??;
+        Ok(Self {
             sender,
             counts,
             flush,
             full,
-            _task: AbortOnDropHandle::new(task),
-        }
+        })
     }
 
     pub(super) fn processor(&self) -> Processor {
