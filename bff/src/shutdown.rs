@@ -3,14 +3,14 @@
 
 use std::{io, net::SocketAddr, time::Duration};
 
-use axum::Router;
+use axum::{Router, serve::ListenerExt};
 use tokio::{
     net::TcpListener,
     signal,
     sync::oneshot,
     time::{sleep, timeout},
 };
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use crate::{discovery::registration::Registrar, http::health::Readiness};
 
@@ -73,6 +73,12 @@ pub(crate) async fn serve_until(
         let _ = draining.send(());
     };
     let service = router.into_make_service_with_connect_info::<SocketAddr>();
+    // Small answers should not wait for the client's acknowledgement of the one before.
+    let listener = listener.tap_io(|stream| {
+        if let Err(error) = stream.set_nodelay(true) {
+            debug!(%error, "a connection keeps its delays");
+        }
+    });
     let server = axum::serve(listener, service)
         .with_graceful_shutdown(graceful)
         .into_future();

@@ -19,8 +19,7 @@ use tokio::{
     sync::oneshot,
     time::{sleep, timeout},
 };
-use tokio_stream::wrappers::TcpListenerStream;
-use tonic::transport::Server;
+use tonic::transport::{Server, server::TcpIncoming};
 use tonic_health::ServingStatus;
 use tracing::{info, warn};
 use tracing_subscriber::EnvFilter;
@@ -91,12 +90,15 @@ pub async fn run(
         .context("the descriptors of the services cannot be read")?;
 
     let (drain, drained) = oneshot::channel::<()>();
+    // An answer is several small frames: none of them should wait for the other side's
+    // acknowledgement of the one before, which may take forty milliseconds.
+    let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
     let server = Server::builder()
         .layer(tracing.layer())
         .add_service(health_service)
         .add_service(reflection)
         .add_service(GreeterServer::new(GreeterService::new(&options)))
-        .serve_with_incoming_shutdown(TcpListenerStream::new(listener), async {
+        .serve_with_incoming_shutdown(incoming, async {
             // A sender that is gone means the same as a message.
             let _ = drained.await;
         });
