@@ -33,8 +33,8 @@ bench:
 
 # The fixture's promises, asked of a real agent: just contract 127.0.0.1:8500
 contract consul:
-    CONSUL_HTTP_ADDR={{consul}} cargo test --package bff-tests --test it consul_contract
+    CONSUL_HTTP_ADDR={{consul}} cargo test --workspace --test it consul_contract
 
 # The same of Nacos, and what its documents do: just contract-nacos 127.0.0.1:8848
 contract-nacos nacos:
-    NACOS_ADDR={{nacos}} cargo test --package bff-tests --test it -- nacos_contract reload
+    NACOS_ADDR={{nacos}} cargo test --workspace --test it -- nacos_contract reload

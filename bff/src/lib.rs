@@ -86,6 +86,11 @@ pub async fn serve(
     let execution = Execution {
         documents: Arc::default(),
         slow: config.log.slow_operation,
+        errors: metrics
+            .meter()
+            .u64_counter("bff.graphql.errors")
+            .with_description("Errors in answers by code; REQUEST for those of the request itself.")
+            .build(),
     };
     metrics.observe_documents(&execution.documents);
     metrics.observe_spans(&tracing);

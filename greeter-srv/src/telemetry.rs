@@ -168,6 +168,27 @@ fn start<B>(tracer: &SdkTracer, request: &Request<B>) -> Option<Context> {
     Some(parent.with_span(span))
 }
 
+/// The statuses that are errors of a server, by OpenTelemetry's conventions.
+fn is_servers_fault(code: tonic::Code) -> bool {
+    use tonic::Code::{DataLoss, DeadlineExceeded, Internal, Unavailable, Unimplemented, Unknown};
+    matches!(
+        code,
+        DataLoss | DeadlineExceeded | Internal | Unavailable | Unimplemented | Unknown
+    )
+}
+
+/// A status as gRPC's documents spell it: `DeadlineExceeded` is `DEADLINE_EXCEEDED`.
+fn name(code: tonic::Code) -> String {
+    let mut name = String::new();
+    for (place, letter) in format!("{code:?}").char_indices() {
+        if place > 0 && letter.is_uppercase() {
+            name.push('_');
+        }
+        name.push(letter.to_ascii_uppercase());
+    }
+    name
+}
+
 /// A span that ends when it is dropped.
 struct Ending(Option<Context>);
 
@@ -180,11 +201,10 @@ impl Ending {
         let code = status.to_str().ok().and_then(|code| code.parse().ok());
         let code = tonic::Code::from_i32(code.unwrap_or(2));
         let span = context.span();
-        let name = format!("{code:?}");
-        if code != tonic::Code::Ok {
-            span.set_status(Status::error(name.clone()));
+        if is_servers_fault(code) {
+            span.set_status(Status::error(code.description()));
         }
-        span.set_attribute(KeyValue::new("rpc.response.status_code", name));
+        span.set_attribute(KeyValue::new("rpc.response.status_code", name(code)));
     }
 }
 
@@ -218,5 +238,16 @@ impl<B: Body + Unpin> Body for Spanned<B> {
 
     fn size_hint(&self) -> http_body::SizeHint {
         self.inner.size_hint()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn statuses_are_spelt_as_in_grpcs_documents() {
+        assert_eq!(name(tonic::Code::Ok), "OK");
+        assert_eq!(name(tonic::Code::DeadlineExceeded), "DEADLINE_EXCEEDED");
     }
 }

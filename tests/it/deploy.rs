@@ -37,8 +37,16 @@ async fn every_metric_that_the_dashboard_and_the_alerts_name_is_served() {
     t.bff.greets().await;
     t.greeters[0].network(bff_tests::chaos::Network::Up);
     assert!(t.bff.greets().await);
+    // And an error.
+    t.greeters[0].script(|script| script.fail_with = Some(tonic::Code::PermissionDenied));
+    assert!(!t.bff.greets().await);
     let (_, page) = t.bff.get("/metrics").await;
-    let served = named(&page);
+    let series: String = page
+        .lines()
+        .filter(|line| !line.starts_with('#'))
+        .map(|line| format!("{line}\n"))
+        .collect();
+    let served = named(&series);
     let deploy = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy");
     for file in ["grafana/bff.json", "prometheus/bff.rules.yml"] {
         let text = fs::read_to_string(deploy.join(file)).unwrap();

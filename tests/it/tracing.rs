@@ -268,8 +268,8 @@ async fn a_throttled_field_says_so_in_its_trace_and_the_error_leads_to_it() {
         assert!(t.bff.greets().await);
         let tree = "
             bff: POST /graphql
-              bff: query !
-                bff: hello ! [throttled]
+              bff: query
+                bff: hello [throttled]
         ";
         let (answer, trace) = t.ask_and_see("{ hello { message } }", tree).await;
         let extensions = &answer["errors"][0]["extensions"];
@@ -318,6 +318,69 @@ async fn a_subscription_is_part_of_its_clients_trace_to_its_last_greeting() {
         ";
         t.see(tree, &remote.trace).await;
     }
+}
+
+#[tokio::test]
+async fn whoever_leaves_ends_every_span_of_what_was_asked() {
+    let greeter = ["--greetings", "2", "--greeting-interval", "1h"];
+    let t = Traced::start(EACH[0], &[&greeter], |bff| bff).await;
+    let remote = Remote::new(t.format, true);
+    let mut client = Client::connect_to(t.bff.addr(), &[&remote.header]).await;
+    client
+        .send(subscribe("subscription { greetings { message } }"))
+        .await;
+    assert_eq!(client.next().await["type"], "next");
+    drop(client);
+    let left = |trace: &Trace| {
+        let ended = |name| !trace.find("bff", name).is_empty();
+        trace.id() == remote.trace
+            && ended("WebSocket /graphql")
+            && ended("greetings")
+            && ended("helloworld.Greeter/SayHelloStreamReply")
+            && trace.tree().contains("bff: subscription [cancelled")
+    };
+    t.collector.wait_for_trace(left).await;
+
+    let slow = Traced::start(EACH[0], &[&["--latency", "1h"]], |bff| {
+        bff.set("upstreams.greeter.timeout", "5m")
+            .set("http.request_timeout", "5m")
+    })
+    .await;
+    let remote = Remote::new(slow.format, true);
+    let impatient = reqwest::Client::new()
+        .post(slow.bff.url("/graphql"))
+        .header(remote.header.0, &remote.header.1)
+        .json(&json!({ "query": "{ hello { message } }" }))
+        .timeout(Duration::from_millis(300))
+        .send();
+    assert!(impatient.await.is_err());
+    let left = |trace: &Trace| {
+        trace.id() == remote.trace
+            && trace.tree().starts_with("bff: POST /graphql !")
+            && trace.tree().contains("bff: query [cancelled")
+            && !trace.find("bff", "helloworld.Greeter/SayHello").is_empty()
+    };
+    slow.collector.wait_for_trace(left).await;
+    let cancelled = "bff_call_duration_seconds_count{outcome=\"cancelled\",upstream=\"greeter\"}";
+    let (_, page) = slow.bff.get("/metrics").await;
+    assert_eq!(metric(&page, cancelled), 1.0, "{page}");
+}
+
+#[tokio::test]
+async fn nothing_that_a_client_asked_with_is_in_its_trace() {
+    let bad = ["--error-ratio", "1", "--error-code", "INVALID_ARGUMENT"];
+    let t = Traced::start(EACH[0], &[&bad], |bff| bff).await;
+    let long = "L".repeat(100_000);
+    let query = format!("query {long} {{ hello(name: \"hunter2\") {{ message }} }}");
+    let remote = Remote::new(t.format, true);
+    t.ask(&query, &remote).await;
+    let trace = t
+        .collector
+        .wait_for_trace(|trace| trace.id() == remote.trace && trace.0.len() >= 5)
+        .await;
+    let told = format!("{trace:?}");
+    assert!(!told.contains("hunter2"), "{told}");
+    assert!(told.len() < 20_000, "{}", told.len());
 }
 
 #[tokio::test]

@@ -308,7 +308,7 @@ impl<C: Connect> Service<Request<Body>> for Balance<C> {
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, request: Request<Body>) -> Self::Future {
+    fn call(&mut self, mut request: Request<Body>) -> Self::Future {
         let now = Instant::now();
         let tried = request.extensions().get::<Tried>();
         let list = tried.map(Tried::list).unwrap_or_default();
@@ -319,7 +319,7 @@ impl<C: Connect> Service<Request<Body>> for Balance<C> {
         if let Some(tried) = tried {
             tried.add(endpoint.address());
         }
-        if let Some(AttemptSpan(span)) = request.extensions().get() {
+        if let Some(AttemptSpan(span)) = request.extensions_mut().remove() {
             let address = endpoint.address();
             span.set("server.address", address.host().to_owned());
             span.set("server.port", i64::from(address.port_u16().unwrap_or(0)));

@@ -29,12 +29,13 @@ impl ContextExt for Context<'_> {
         // The operation's span, or in a subscription the one that was started for it.
         let operation = self.data_opt::<Span>().cloned().unwrap_or_default();
         let name = self.field().name();
-        let span = operation.child(name.to_owned(), SpanKind::Internal, || {
+        let span = operation.child(SpanKind::Internal, || {
             let path = self.path_node.as_ref().map(ToString::to_string);
-            vec![
+            let attributes = vec![
                 KeyValue::new("graphql.field.name", name.to_owned()),
                 KeyValue::new("graphql.field.path", path.unwrap_or_default()),
-            ]
+            ];
+            (name.to_owned(), attributes)
         });
         CallOptions { span, ..options }
     }

@@ -2,33 +2,69 @@
 //! is more than half of what a small query costs.
 
 use std::{
-    num::NonZeroUsize,
+    fmt::Write,
     sync::{
-        Mutex, PoisonError,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
 };
 
 use async_graphql::parser::{parse_query, types::ExecutableDocument};
 use lru::LruCache;
+use sha2::{Digest, Sha256};
 
-/// Documents that are remembered, and how long one may be: together they bound the memory at some
-/// twenty megabytes, whatever is asked.
-const DOCUMENTS: NonZeroUsize = NonZeroUsize::new(512).unwrap();
-const LONGEST: usize = 4096;
+/// Bytes of the documents that are remembered together. Parsed, a byte may become a hundred, so
+/// this bounds the memory at a dozen megabytes, whatever is asked.
+const REMEMBERED: usize = 128 * 1024;
+/// A longer document is not remembered.
+const LONGEST: usize = 8 * 1024;
 
 /// The documents asked for most recently.
 #[derive(Debug)]
 pub struct Documents {
-    parsed: Mutex<LruCache<Box<str>, ExecutableDocument>>,
+    parsed: Mutex<Remembered>,
     hits: AtomicU64,
     misses: AtomicU64,
+}
+
+#[derive(Debug)]
+struct Remembered {
+    documents: LruCache<Box<str>, Arc<Parsed>>,
+    bytes: usize,
+}
+
+/// A document, and what is known of its text.
+#[derive(Debug)]
+pub struct Parsed {
+    /// The document; `None` if the text is none.
+    pub document: Option<ExecutableDocument>,
+    /// The first half of its text's SHA-256 in hexadecimal: enough to find it, and no word of a
+    /// client's.
+    pub hash: String,
+}
+
+impl Parsed {
+    fn new(query: &str) -> Self {
+        let digest = Sha256::digest(query);
+        let hash = digest[..16].iter().fold(String::new(), |mut text, byte| {
+            // Writing to a String cannot fail.
+            let _ = write!(text, "{byte:02x}");
+            text
+        });
+        Self {
+            document: parse_query(query).ok(),
+            hash,
+        }
+    }
 }
 
 impl Default for Documents {
     fn default() -> Self {
         Self {
-            parsed: Mutex::new(LruCache::new(DOCUMENTS)),
+            parsed: Mutex::new(Remembered {
+                documents: LruCache::unbounded(),
+                bytes: 0,
+            }),
             hits: AtomicU64::new(0),
             misses: AtomicU64::new(0),
         }
@@ -36,27 +72,46 @@ impl Default for Documents {
 }
 
 impl Documents {
-    /// The document that `query` is; `None` if it is none.
-    pub fn parse(&self, query: &str) -> Option<ExecutableDocument> {
-        if query.len() > LONGEST {
-            self.misses.fetch_add(1, Ordering::Relaxed);
-            return parse_query(query).ok();
-        }
+    /// The document that `query` is.
+    pub fn parse(&self, query: &str) -> Arc<Parsed> {
         let lock = || self.parsed.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(document) = lock().get(query) {
+        let known = lock().documents.get(query).cloned();
+        if let Some(parsed) = known {
             self.hits.fetch_add(1, Ordering::Relaxed);
-            return Some(document.clone());
+            return parsed;
         }
         self.misses.fetch_add(1, Ordering::Relaxed);
-        let document = parse_query(query).ok()?;
-        lock().put(query.into(), document.clone());
-        Some(document)
+        let parsed = Arc::new(Parsed::new(query));
+        if parsed.document.is_some() && query.len() <= LONGEST {
+            // Dropped after the lock: documents are trees.
+            let _forgotten = lock().remember(query, Arc::clone(&parsed));
+        }
+        parsed
     }
 
     /// How many documents had been parsed before, and how many had not.
     pub fn hits_and_misses(&self) -> (u64, u64) {
         let read = |count: &AtomicU64| count.load(Ordering::Relaxed);
         (read(&self.hits), read(&self.misses))
+    }
+}
+
+impl Remembered {
+    /// Remembers a document and returns those that had to go for it.
+    fn remember(&mut self, query: &str, parsed: Arc<Parsed>) -> Vec<Arc<Parsed>> {
+        self.bytes += query.len();
+        let mut gone = Vec::new();
+        if let Some(same) = self.documents.put(query.into(), parsed) {
+            self.bytes -= query.len();
+            gone.push(same);
+        }
+        while self.bytes > REMEMBERED
+            && let Some((text, parsed)) = self.documents.pop_lru()
+        {
+            self.bytes -= text.len();
+            gone.push(parsed);
+        }
+        gone
     }
 }
 
@@ -68,14 +123,20 @@ mod tests {
     fn a_document_is_parsed_once_and_only_the_latest_are_remembered() {
         let documents = Documents::default();
         for _ in 0..3 {
-            assert!(documents.parse("{ hello { message } }").is_some());
+            assert!(documents.parse("{ hello { message } }").document.is_some());
         }
         assert_eq!(documents.hits_and_misses(), (2, 1));
-        assert!(documents.parse("{ hello").is_none());
-        for n in 0..10_000 {
+        assert!(documents.parse("{ hello").document.is_none());
+        for n in 0..100_000 {
             documents.parse(&format!("{{ a{n} }}"));
         }
-        assert!(documents.parsed.lock().unwrap().len() <= DOCUMENTS.get());
+        let bytes = |documents: &Documents| {
+            let parsed = documents.parsed.lock().unwrap();
+            let all: usize = parsed.documents.iter().map(|(text, _)| text.len()).sum();
+            assert_eq!(all, parsed.bytes);
+            all
+        };
+        assert!(bytes(&documents) <= REMEMBERED && bytes(&documents) > REMEMBERED / 2);
         let long = format!("{{ {} }}", "a ".repeat(LONGEST));
         documents.parse(&long);
         documents.parse(&long);
@@ -84,5 +145,6 @@ mod tests {
             2,
             "a long one is not remembered"
         );
+        assert_eq!(documents.parse("{ hello }").hash.len(), 32);
     }
 }

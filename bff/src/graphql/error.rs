@@ -42,6 +42,28 @@ impl Code {
     }
 }
 
+impl Code {
+    /// Every code.
+    const ALL: [Self; 6] = [
+        Self::UpstreamUnavailable,
+        Self::UpstreamTimeout,
+        Self::UpstreamError,
+        Self::CircuitOpen,
+        Self::Overloaded,
+        Self::RateLimited,
+    ];
+
+    /// The code that a client would read as `text`.
+    pub(super) fn parse(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|code| code.as_str() == text)
+    }
+
+    /// Whether the client itself is the reason.
+    pub(super) fn is_clients_own(self) -> bool {
+        self == Self::RateLimited
+    }
+}
+
 impl From<Kind> for Code {
     fn from(kind: Kind) -> Self {
         match kind {

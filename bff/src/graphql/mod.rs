@@ -17,14 +17,18 @@ mod operation;
 mod order;
 mod size;
 
-use std::sync::Arc;
+use std::{
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+};
 
 use arc_swap::ArcSwap;
 use async_graphql::{
     Data, EmptyMutation, MergedObject, MergedSubscription, Request, Response,
     parser::types::{TypeKind, TypeSystemDefinition},
 };
-use futures_util::{Stream, StreamExt};
+use futures_util::{Stream, StreamExt, stream::BoxStream};
 
 use self::operation::Operation;
 pub use self::{config::Config, documents::Documents, error::Code, operation::Execution};
@@ -62,12 +66,10 @@ pub async fn execute(
     parent: &Span,
 ) -> Response {
     let operation = Operation::start(execution, &mut request, parent);
-    let query = request.query.clone();
     let request = request.data(operation.span.clone());
     let mut response = operation.span.within(schema.execute(request)).await;
-    operation.order.apply(&mut response.data);
-    operation.answered(&mut response);
-    operation.end(&query);
+    operation.answer(&mut response);
+    operation.finish();
     response
 }
 
@@ -81,31 +83,48 @@ pub fn execute_stream(
     parent: &Span,
 ) -> impl Stream<Item = Response> + Send + use<> {
     let operation = Operation::start(execution, &mut request, parent);
-    let query = request.query.clone();
     let request = request.data(operation.span.clone());
     let session = session.unwrap_or_default();
-    let answers = schema.execute_stream_with_session_data(request, session);
-    let mut operation = Some(operation);
-    let mut answers = Box::pin(answers);
-    futures_util::stream::poll_fn(move |cx| {
-        let answer = match &operation {
-            Some(operation) => operation.span.poll_within(|| answers.poll_next_unpin(cx)),
-            None => return std::task::Poll::Ready(None),
+    Answers {
+        answers: schema
+            .execute_stream_with_session_data(request, session)
+            .boxed(),
+        operation: Some(operation),
+    }
+}
+
+/// The answers of one operation. What it asked for ends before it does, also when it is dropped:
+/// fields are in this order for that.
+struct Answers {
+    answers: BoxStream<'static, Response>,
+    operation: Option<Operation>,
+}
+
+impl Stream for Answers {
+    type Item = Response;
+
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Response>> {
+        let this = self.get_mut();
+        let Some(operation) = &this.operation else {
+            return Poll::Ready(None);
         };
-        answer.map(|answer| match (answer, &operation) {
-            (Some(mut answer), Some(operation)) => {
-                operation.order.apply(&mut answer.data);
-                operation.answered(&mut answer);
-                Some(answer)
+        let answers = &mut this.answers;
+        let answer = operation.span.poll_within(|| answers.poll_next_unpin(cx));
+        match ready!(answer) {
+            Some(mut answer) => {
+                operation.answer(&mut answer);
+                Poll::Ready(Some(answer))
             }
-            _ => {
-                if let Some(operation) = operation.take() {
-                    operation.end(&query);
+            None => {
+                // Drops the fields' spans before the operation's.
+                this.answers = futures_util::stream::empty().boxed();
+                if let Some(operation) = this.operation.take() {
+                    operation.finish();
                 }
-                None
+                Poll::Ready(None)
             }
-        })
-    })
+        }
+    }
 }
 
 /// The schema in the schema definition language, as `schema/schema.graphql` holds it.

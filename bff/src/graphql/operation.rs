@@ -1,18 +1,21 @@
 //! One operation from its text to its answer, whatever it came by: its document, its span, its
-//! log line.
+//! errors, its log line.
 
 use std::{sync::Arc, time::Duration};
 
 use async_graphql::{
-    Request, Response,
+    Request, Response, ServerError, Value,
     parser::types::{ExecutableDocument, OperationType},
 };
-use opentelemetry::{KeyValue, trace::SpanKind};
-use sha2::{Digest, Sha256};
+use opentelemetry::{KeyValue, metrics::Counter, trace::SpanKind};
 use tokio::time::Instant;
 use tracing::warn;
 
-use super::{documents::Documents, order::Order};
+use super::{
+    documents::{Documents, Parsed},
+    error::Code,
+    order::Order,
+};
 use crate::telemetry::trace::Span;
 
 /// What operations are executed with, besides the schema. Clones share it.
@@ -22,52 +25,51 @@ pub struct Execution {
     pub documents: Arc<Documents>,
     /// An operation that takes longer is worth a line.
     pub slow: Duration,
+    /// Errors in answers, by code.
+    pub errors: Counter<u64>,
 }
 
-/// An operation that is about to be executed.
+/// Characters of an operation's name in the log: it is the client's own word.
+const LONGEST_NAME: usize = 100;
+
+/// An operation under way. It ends when it is dropped, however that comes about.
 pub(super) struct Operation {
     pub(super) span: Span,
     /// The span around it lasts at least as long.
     _parent: Span,
-    pub(super) order: Order,
+    order: Order,
     kind: &'static str,
     name: Option<String>,
-    hash: String,
+    parsed: Arc<Parsed>,
     started: Instant,
-    slow: Duration,
+    execution: Execution,
+    /// Whether all of it was answered.
+    answered: bool,
 }
 
 impl Operation {
     /// Parses what `request` asks for and starts its span within `parent`.
     pub(super) fn start(execution: &Execution, request: &mut Request, parent: &Span) -> Self {
+        let parsed = execution.documents.parse(&request.query);
+        let wanted = request.operation_name.as_deref();
         // What cannot be parsed is refused by the schema.
-        let document = execution.documents.parse(&request.query);
-        let wanted = request.operation_name.clone();
-        let (kind, name) = document
-            .as_ref()
-            .and_then(|document| describe(document, wanted.as_deref()))
-            .unwrap_or(("invalid", None));
-        let order = document
-            .as_ref()
-            .map(|document| Order::of(document, wanted.as_deref()))
-            .unwrap_or_default();
-        // Of use where there is a trace or a line; both are rare enough to pay for it then.
-        let hash = match parent.is_recording() {
-            true => fingerprint(&request.query),
-            false => String::new(),
-        };
-        let span = parent.child(kind, SpanKind::Internal, || {
+        let (mut kind, mut name, mut order) = ("invalid", None, Order::default());
+        if let Some(document) = &parsed.document {
+            (kind, name) = describe(document, wanted).unwrap_or((kind, None));
+            order = Order::of(document, wanted);
+        }
+        let span = parent.child(SpanKind::Internal, || {
             let mut attributes = vec![
                 KeyValue::new("graphql.operation.type", kind),
-                KeyValue::new("graphql.document.hash", hash.clone()),
+                KeyValue::new("graphql.document.hash", parsed.hash.clone()),
             ];
             if let Some(name) = &name {
                 attributes.push(KeyValue::new("graphql.operation.name", name.clone()));
             }
-            attributes
+            (kind, attributes)
         });
-        if let Some(document) = document {
-            request.set_parsed_query(document);
+        if let Some(document) = &parsed.document {
+            request.set_parsed_query(document.clone());
         }
         Self {
             span,
@@ -75,19 +77,33 @@ impl Operation {
             order,
             kind,
             name,
-            hash,
+            parsed,
             started: Instant::now(),
-            slow: execution.slow,
+            execution: execution.clone(),
+            answered: false,
         }
     }
 
-    /// Names the trace in the errors of an answer.
-    pub(super) fn answered(&self, response: &mut Response) {
+    /// Puts an answer in order, counts its errors, and names the trace in them where it can be
+    /// found.
+    pub(super) fn answer(&self, response: &mut Response) {
+        self.order.apply(&mut response.data);
         if response.errors.is_empty() {
             return;
         }
-        self.span.fail("the answer has errors");
-        let Some(trace_id) = self.span.trace_id() else {
+        // A request that says nothing sensible, or too often, is no failure of ours.
+        let mut failed = false;
+        for error in &response.errors {
+            let code = code_of(error);
+            failed |= code.is_some_and(|code| !code.is_clients_own());
+            let label = code.map_or("REQUEST", Code::as_str);
+            let labels = [KeyValue::new("code", label)];
+            self.execution.errors.add(1, &labels);
+        }
+        if failed {
+            self.span.fail("the answer has errors");
+        }
+        let Some(trace_id) = self.span.trace_id(failed) else {
             return;
         };
         for error in &mut response.errors {
@@ -96,24 +112,43 @@ impl Operation {
         }
     }
 
-    /// Ends its span; a slow one is told.
-    pub(super) fn end(self, query: &str) {
+    /// All of it is answered.
+    pub(super) fn finish(mut self) {
+        self.answered = true;
+    }
+}
+
+impl Drop for Operation {
+    fn drop(&mut self) {
+        if !self.answered {
+            self.span
+                .event("cancelled: nobody waits for the answer", Vec::new());
+        }
         self.span.end();
         let took = self.started.elapsed();
-        if took <= self.slow || self.kind == "subscription" {
+        if took <= self.execution.slow || self.kind == "subscription" {
             return;
         }
-        let hash = match self.hash.is_empty() {
-            true => fingerprint(query),
-            false => self.hash,
-        };
-        warn!(
-            operation = self.name.as_deref().unwrap_or_default(),
-            kind = self.kind,
-            document = hash,
-            duration_ms = took.as_millis() as u64,
-            "an operation was slow"
-        );
+        let name = self.name.as_deref().unwrap_or_default();
+        let name: String = name.chars().take(LONGEST_NAME).collect();
+        self.span.poll_within(|| {
+            warn!(
+                operation = name,
+                kind = self.kind,
+                document = self.parsed.hash,
+                duration_ms = took.as_millis() as u64,
+                cancelled = !self.answered,
+                "an operation was slow"
+            );
+        });
+    }
+}
+
+/// The code of one of our own errors; `None` for those of the request itself.
+fn code_of(error: &ServerError) -> Option<Code> {
+    match error.extensions.as_ref()?.get("code")? {
+        Value::String(code) => Code::parse(code),
+        _ => None,
     }
 }
 
@@ -132,13 +167,4 @@ fn describe(
         OperationType::Subscription => "subscription",
     };
     Some((kind, name.map(ToString::to_string)))
-}
-
-/// The first half of the document's SHA-256: enough to find it, and no text of a client's.
-fn fingerprint(query: &str) -> String {
-    let digest = Sha256::digest(query);
-    digest[..16]
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect()
 }

@@ -103,10 +103,9 @@ async fn subscribe(
         .max_frame_size(MAX_BODY)
         .protocols(ALL_WEBSOCKET_PROTOCOLS)
         .on_upgrade(move |socket| {
-            let connection = Arc::new(Connection { span, headers });
             let latest = Latest {
                 served: endpoint.served,
-                connection,
+                connection: span,
             };
             GraphQLWebSocket::new(socket, latest, protocol)
                 .with_data(data)
@@ -118,20 +117,15 @@ async fn subscribe(
 #[derive(Clone)]
 struct Latest {
     served: Arc<ArcSwap<Served>>,
-    connection: Arc<Connection>,
+    /// The span of the request that the connection began with.
+    connection: Span,
 }
 
-/// What a connection began with.
-struct Connection {
-    span: Span,
-    headers: HeaderMap,
-}
-
-impl Connection {
-    /// The span of one operation on it: in a trace of its own, because a connection may last for
-    /// days, unless the client named one.
+impl Latest {
+    /// The span of one operation on the connection: in a trace of its own, because a connection
+    /// may last for days, unless the client named one.
     fn operation(&self) -> Span {
-        self.span.follower("WebSocket /graphql", &self.headers, || {
+        self.connection.follower("WebSocket /graphql", || {
             vec![KeyValue::new("http.route", "/graphql")]
         })
     }
@@ -140,7 +134,7 @@ impl Connection {
 impl Executor for Latest {
     async fn execute(&self, request: Request) -> Answer {
         let served = self.served.load_full();
-        let span = self.connection.operation();
+        let span = self.operation();
         graphql::execute(&served.schema, &served.execution, request, &span).await
     }
 
@@ -150,7 +144,7 @@ impl Executor for Latest {
         session_data: Option<Arc<Data>>,
     ) -> BoxStream<'static, Answer> {
         let served = self.served.load_full();
-        let span = self.connection.operation();
+        let span = self.operation();
         let (schema, execution) = (&served.schema, &served.execution);
         graphql::execute_stream(schema, execution, request, session_data, &span).boxed()
     }

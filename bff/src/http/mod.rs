@@ -12,6 +12,7 @@ use std::{sync::Arc, time::Duration};
 
 use arc_swap::ArcSwap;
 use axum::{Router, middleware, routing::get};
+use tower_http::catch_panic::CatchPanicLayer;
 
 use self::health::Readiness;
 pub use self::{config::Config, configz::CONFIGZ};
@@ -76,5 +77,8 @@ pub fn router(parts: Parts) -> Router {
     if parts.playground {
         router = router.route("/", get(graphql::playground));
     }
-    router.layer(middleware::from_fn_with_state(observed, trace::observe))
+    router
+        // A request that panics is answered and seen like any other.
+        .layer(CatchPanicLayer::new())
+        .layer(middleware::from_fn_with_state(observed, trace::observe))
 }

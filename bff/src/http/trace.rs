@@ -4,7 +4,7 @@ use std::{net::SocketAddr, sync::Arc};
 
 use axum::{
     extract::{ConnectInfo, MatchedPath, Request, State},
-    http::{Method, Version, header},
+    http::{Method, StatusCode, Version, header},
     middleware::Next,
     response::Response,
 };
@@ -29,35 +29,68 @@ pub(super) async fn observe(
     mut request: Request,
     next: Next,
 ) -> Response {
-    let started = Instant::now();
     let method = known(request.method());
-    let route = request
-        .extensions()
-        .get::<MatchedPath>()
-        .map(|path| path.as_str().to_owned());
+    let route = request.extensions().get::<MatchedPath>();
+    let route = route.map(|path| path.as_str().to_owned());
     let span = match route.as_deref() {
         Some(route @ TRACED) => server_span(&observed.tracing, &request, method, route),
         _ => Span::default(),
     };
+    let mut pending = Pending {
+        span: span.clone(),
+        durations: observed.durations,
+        started: Instant::now(),
+        method,
+        route,
+        status: None,
+    };
     request.extensions_mut().insert(span.clone());
     let mut response = span.within(next.run(request)).await;
-    let status = response.status();
-    span.set("http.response.status_code", i64::from(status.as_u16()));
-    if status.is_server_error() {
-        span.fail("the server failed");
-    }
     span.tell(response.headers_mut());
-    span.end();
-    let labels = [
-        KeyValue::new("http.request.method", method),
-        KeyValue::new("http.response.status_code", i64::from(status.as_u16())),
-        // A path that no route has is the client's own text.
-        KeyValue::new("http.route", route.unwrap_or_default()),
-    ];
-    observed
-        .durations
-        .record(started.elapsed().as_secs_f64(), &labels);
+    pending.status = Some(response.status());
     response
+}
+
+/// A request under way. It is measured when it is dropped: answered, or left by its client.
+struct Pending {
+    span: Span,
+    durations: Arc<Histogram<f64>>,
+    started: Instant,
+    method: &'static str,
+    route: Option<String>,
+    status: Option<StatusCode>,
+}
+
+impl Drop for Pending {
+    fn drop(&mut self) {
+        let mut labels = vec![
+            KeyValue::new("http.request.method", self.method),
+            KeyValue::new("url.scheme", "http"),
+        ];
+        // A path that no route has is the client's own text.
+        if let Some(route) = self.route.take() {
+            labels.push(KeyValue::new("http.route", route));
+        }
+        match self.status {
+            Some(status) => {
+                let code = KeyValue::new("http.response.status_code", i64::from(status.as_u16()));
+                self.span
+                    .set("http.response.status_code", i64::from(status.as_u16()));
+                labels.push(code);
+                if status.is_server_error() {
+                    self.span.fail("the server failed");
+                    labels.push(KeyValue::new("error.type", status.as_str().to_owned()));
+                }
+            }
+            None => {
+                self.span.fail("the client left before the answer");
+                labels.push(KeyValue::new("error.type", "cancelled"));
+            }
+        }
+        self.span.end();
+        self.durations
+            .record(self.started.elapsed().as_secs_f64(), &labels);
+    }
 }
 
 fn server_span(tracing: &Tracing, request: &Request, method: &'static str, route: &str) -> Span {

@@ -105,11 +105,12 @@ where
 
 /// Starts the attempt's span and hands its context to the peer and to the balancer.
 fn start(request: &mut Request<Body>, method: &str, upstream: &'static str) -> Span {
-    let Some(CallSpan(call)) = request.extensions().get::<CallSpan>() else {
+    // The call's own handle is enough: a request may wait for its connection longer than its call.
+    let Some(CallSpan(call)) = request.extensions_mut().remove::<CallSpan>() else {
         return Span::default();
     };
     let extensions = request.extensions();
-    let span = call.child(method.to_owned(), SpanKind::Client, || {
+    let span = call.child(SpanKind::Client, || {
         let mut attributes = vec![
             KeyValue::new("rpc.system.name", "grpc"),
             KeyValue::new("rpc.method", method.to_owned()),
@@ -123,7 +124,7 @@ fn start(request: &mut Request<Body>, method: &str, upstream: &'static str) -> S
         if let Some(state) = extensions.get::<State>() {
             attributes.push(KeyValue::new("bff.breaker", state.as_str()));
         }
-        attributes
+        (method.to_owned(), attributes)
     });
     span.inject(request.headers_mut());
     request.extensions_mut().insert(AttemptSpan(span.clone()));

@@ -196,6 +196,12 @@ fn fits(exporter: Exporter) -> impl FnOnce(&Endpoint, &()) -> garde::Result {
         (Exporter::Otlp, Endpoint::Udp(_)) => Err(garde::Error::new(
             "OTLP is not spoken over UDP; use http://, or exporter = \"jaeger\"",
         )),
+        (Exporter::Jaeger, Endpoint::Http(url)) if url.trim_end_matches('/').ends_with(":4317") => {
+            Err(garde::Error::new(
+                "4317 is OTLP's port; Jaeger takes Thrift at http://127.0.0.1:14268 or \
+                 udp://127.0.0.1:6831",
+            ))
+        }
         _ => Ok(()),
     }
 }

@@ -95,7 +95,7 @@ impl Metrics {
         self.meter()
             .u64_observable_counter("bff.telemetry.spans")
             .with_description(
-                "Spans handed to the collector (exported), not taken by it (failed), or thrown away because the queue was full (dropped).",
+                "Spans handed to the collector (exported), not taken by it (failed), or thrown away because the queue was full (dropped) or too many unsampled traces were under way (forgotten).",
             )
             .with_callback(move |counter| {
                 if let Some(counts) = each.counts() {
@@ -103,6 +103,7 @@ impl Metrics {
                         ("exported", counts.exported),
                         ("failed", counts.failed),
                         ("dropped", counts.dropped),
+                        ("forgotten", counts.forgotten),
                     ] {
                         counter.observe(spans, &[KeyValue::new("fate", fate)]);
                     }

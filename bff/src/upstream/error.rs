@@ -23,6 +23,19 @@ pub enum Kind {
     Overloaded,
 }
 
+impl Kind {
+    /// The reason in metrics.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Unavailable => "unavailable",
+            Self::Timeout => "timeout",
+            Self::Answered => "error",
+            Self::CircuitOpen => "circuit_open",
+            Self::Overloaded => "overloaded",
+        }
+    }
+}
+
 /// A call that failed for good. Its display text is fit for a client: it shows no address and no
 /// word of the upstream's own.
 #[derive(Clone, Debug, thiserror::Error)]

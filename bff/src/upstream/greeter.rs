@@ -4,7 +4,7 @@ use futures_util::{Stream, StreamExt};
 use http::Uri;
 use proto::helloworld::{HelloRequest, greeter_client::GreeterClient};
 
-use super::{CallOptions, Known, Outgoing, UpstreamError};
+use super::{CallOptions, Calls, Known, Outgoing, UpstreamError};
 use crate::resilience::{Method, UpstreamService};
 
 /// The greeter's description.
@@ -27,13 +27,15 @@ const SAY_HELLO_STREAM_REPLY: Method = Method {
 #[derive(Clone, Debug)]
 pub struct Greeter {
     client: GreeterClient<UpstreamService>,
+    calls: Calls,
 }
 
 impl Greeter {
-    pub(super) fn new(service: UpstreamService) -> Self {
+    pub(super) fn new(service: UpstreamService, calls: Calls) -> Self {
         // The balancer decides where a call goes; the origin only fills the URI in.
         Self {
             client: GreeterClient::with_origin(service, Uri::from_static("http://greeter")),
+            calls,
         }
     }
 
@@ -47,9 +49,13 @@ impl Greeter {
         options: CallOptions,
     ) -> Result<String, UpstreamError> {
         let message = HelloRequest { name };
-        let Outgoing { request, call } = Outgoing::new(&KNOWN, message, SAY_HELLO, options);
+        let Outgoing { request, mut call } =
+            Outgoing::new(&self.calls, message, SAY_HELLO, options);
         match self.client.clone().say_hello(request).await {
-            Ok(reply) => Ok(reply.into_inner().message),
+            Ok(reply) => {
+                call.answered();
+                Ok(reply.into_inner().message)
+            }
             Err(status) => Err(call.failed(&status)),
         }
     }
@@ -66,11 +72,14 @@ impl Greeter {
         options: CallOptions,
     ) -> Result<impl Stream<Item = Result<String, UpstreamError>> + use<>, UpstreamError> {
         let message = HelloRequest { name };
-        let Outgoing { request, call } =
-            Outgoing::new(&KNOWN, message, SAY_HELLO_STREAM_REPLY, options);
+        let Outgoing { request, mut call } =
+            Outgoing::new(&self.calls, message, SAY_HELLO_STREAM_REPLY, options);
         match self.client.clone().say_hello_stream_reply(request).await {
             Ok(replies) => Ok(replies.into_inner().map(move |reply| match reply {
-                Ok(reply) => Ok(reply.message),
+                Ok(reply) => {
+                    call.answered();
+                    Ok(reply.message)
+                }
                 Err(status) => Err(call.failed(&status)),
             })),
             Err(status) => Err(call.failed(&status)),

@@ -12,7 +12,11 @@ pub mod greeter;
 use std::{fmt, sync::Arc};
 
 use arc_swap::ArcSwap;
-use opentelemetry::metrics::Meter;
+use opentelemetry::{
+    KeyValue,
+    metrics::{Histogram, Meter},
+};
+use tokio::time::Instant;
 use tonic::{IntoRequest, Request, Status};
 
 pub use self::{
@@ -29,7 +33,7 @@ use crate::{
         deadline::{ClientDeadline, Deadline},
         span::CallSpan,
     },
-    telemetry::trace::Span,
+    telemetry::{metrics::DURATIONS, trace::Span},
 };
 
 /// An upstream this program has a client for.
@@ -174,7 +178,17 @@ impl Upstreams {
             connected.push(entry);
             service
         };
-        let greeter = Greeter::new(connect(&greeter::KNOWN));
+        let durations = meter
+            .f64_histogram("bff.call.duration")
+            .with_unit("s")
+            .with_description("How long calls took, all attempts together, by outcome.")
+            .with_boundaries(DURATIONS.to_vec())
+            .build();
+        let calls = |known: &Known| Calls {
+            upstream: known.name,
+            durations: durations.clone(),
+        };
+        let greeter = Greeter::new(connect(&greeter::KNOWN), calls(&greeter::KNOWN));
         Self {
             greeter,
             connected: connected.into(),
@@ -203,17 +217,33 @@ struct Outgoing<T> {
     call: Call,
 }
 
+/// What the calls of one typed client have in common.
+#[derive(Clone, Debug)]
+struct Calls {
+    upstream: &'static str,
+    durations: Histogram<f64>,
+}
+
 /// A call on its way; its span ends with it.
 struct Call {
-    upstream: &'static str,
+    of: Calls,
+    started: Instant,
     tried: Tried,
     span: Span,
+    /// How it ended: `cancelled` until it did.
+    outcome: &'static str,
 }
 
 impl Call {
+    /// The call was answered; a stream, for the first time.
+    fn answered(&mut self) {
+        self.outcome = "answered";
+    }
+
     /// The call ended with `status`.
-    fn failed(&self, status: &Status) -> UpstreamError {
-        let error = UpstreamError::new(self.upstream, status, &self.tried);
+    fn failed(&mut self, status: &Status) -> UpstreamError {
+        let error = UpstreamError::new(self.of.upstream, status, &self.tried);
+        self.outcome = error.kind.as_str();
         match error.kind {
             Kind::CircuitOpen => self.span.event("circuit open: not sent", Vec::new()),
             Kind::Overloaded => self.span.event("shed: not sent", Vec::new()),
@@ -222,13 +252,26 @@ impl Call {
         self.span
             .set("rpc.response.status_code", error.grpc_status());
         self.span.set("bff.attempts", i64::from(error.attempts));
-        self.span.fail(error.detail.clone());
+        // The upstream's own words may repeat what a client asked; they stay in the log.
+        self.span.fail(error.to_string());
         error
     }
 }
 
+impl Drop for Call {
+    fn drop(&mut self) {
+        self.span.end();
+        let labels = [
+            KeyValue::new("upstream", self.of.upstream),
+            KeyValue::new("outcome", self.outcome),
+        ];
+        let took = self.started.elapsed().as_secs_f64();
+        self.of.durations.record(took, &labels);
+    }
+}
+
 impl<T> Outgoing<T> {
-    fn new(known: &Known, message: T, method: Method, options: CallOptions) -> Self {
+    fn new(of: &Calls, message: T, method: Method, options: CallOptions) -> Self {
         let tried = Tried::default();
         let mut request = message.into_request();
         request.extensions_mut().insert(method);
@@ -239,13 +282,17 @@ impl<T> Outgoing<T> {
         if options.client_deadline {
             request.extensions_mut().insert(ClientDeadline);
         }
-        request
-            .extensions_mut()
-            .insert(CallSpan(options.span.clone()));
+        if options.span.is_some() {
+            request
+                .extensions_mut()
+                .insert(CallSpan(options.span.clone()));
+        }
         let call = Call {
-            upstream: known.name,
+            of: of.clone(),
+            started: Instant::now(),
             tried,
             span: options.span,
+            outcome: "cancelled",
         };
         Self { request, call }
     }

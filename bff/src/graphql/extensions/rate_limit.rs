@@ -214,8 +214,9 @@ fn note(ctx: &ExtensionContext<'_>, field: &str, throttled: &Throttled, rules: &
     let Some(operation) = ctx.data_opt::<Span>().filter(|span| span.is_recording()) else {
         return;
     };
-    let span = operation.child(field.to_owned(), SpanKind::Internal, || {
-        vec![KeyValue::new("graphql.field.name", field.to_owned())]
+    let span = operation.child(SpanKind::Internal, || {
+        let name = KeyValue::new("graphql.field.name", field.to_owned());
+        (field.to_owned(), vec![name])
     });
     let coordinate = rules.first().map(|rule| rule.coordinate().to_string());
     let wait = throttled.retry_after.as_secs_f64() * 1000.0;
@@ -227,7 +228,7 @@ fn note(ctx: &ExtensionContext<'_>, field: &str, throttled: &Throttled, rules: &
             KeyValue::new("bff.rate_limit.retry_after_ms", wait),
         ],
     );
-    span.fail("throttled");
+    // No failure: traces of whoever asks too often are not to be kept because of that.
     span.end();
 }
 

@@ -55,6 +55,8 @@ pub struct SpanCounts {
     pub dropped: u64,
     /// Thrown away because the collector did not take them.
     pub failed: u64,
+    /// Thrown away because too many unsampled traces were under way to keep all in mind.
+    pub forgotten: u64,
     /// Waiting in the queue now.
     pub queued: u64,
 }
@@ -156,12 +158,14 @@ pub struct Span(Option<Arc<Started>>);
 struct Started {
     active: Arc<Active>,
     context: Context,
+    /// What it began within: a client's trace, or nothing.
+    parent: Context,
 }
 
 impl fmt::Debug for Span {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.trace_id() {
-            Some(id) => write!(f, "Span({id})"),
+        match self.context() {
+            Some(context) => write!(f, "Span({})", context.trace_id()),
             None => f.write_str("Span"),
         }
     }
@@ -178,55 +182,51 @@ impl Span {
     ) -> Self {
         let span = active
             .tracer
-            .span_builder(name)
+            .span_builder(short(name.into()))
             .with_kind(kind)
-            .with_attributes(attributes)
+            .with_attributes(attributes.into_iter().map(short_attribute))
             .with_links(links)
             .start_with_context(&active.tracer, parent);
         Self(Some(Arc::new(Started {
             active: Arc::clone(active),
             context: parent.with_span(span),
+            parent: parent.clone(),
         })))
     }
 
-    /// A span within this one. Of one that is not recorded it is that one again: its context is
-    /// all that travels on.
-    pub fn child(
+    /// A span within this one, with the name and the attributes that `describe` gives it. Of one
+    /// that is not recorded it is that one again: its context is all that travels on.
+    pub fn child<N: Into<Cow<'static, str>>>(
         &self,
-        name: impl Into<Cow<'static, str>>,
         kind: SpanKind,
-        attributes: impl FnOnce() -> Vec<KeyValue>,
+        describe: impl FnOnce() -> (N, Vec<KeyValue>),
     ) -> Self {
         match &self.0 {
-            Some(started) if self.is_recording() => Self::start(
-                &started.active,
-                name,
-                kind,
-                attributes(),
-                Vec::new(),
-                &started.context,
-            ),
+            Some(started) if self.is_recording() => {
+                let (name, attributes) = describe();
+                let active = &started.active;
+                Self::start(active, name, kind, attributes, Vec::new(), &started.context)
+            }
             _ => self.clone(),
         }
     }
 
     /// A trace of its own that points at this span: for what lasts longer than what it came from.
-    /// With a client's own trace around this span it is part of that instead.
-    pub fn follower(
-        &self,
-        name: impl Into<Cow<'static, str>>,
-        remote: &HeaderMap,
-        attributes: impl FnOnce() -> Vec<KeyValue>,
-    ) -> Self {
+    /// If a client's own trace is around this span, it is part of that instead.
+    pub fn follower(&self, name: &'static str, attributes: impl FnOnce() -> Vec<KeyValue>) -> Self {
         let Some(started) = &self.0 else {
             return Self::default();
         };
-        let active = &started.active;
-        let parent = active.propagation.extract(remote);
         let links = vec![Link::with_context(
             self.context().unwrap_or(SpanContext::NONE),
         )];
-        Self::start(active, name, SpanKind::Server, attributes(), links, &parent)
+        let (active, parent) = (&started.active, &started.parent);
+        Self::start(active, name, SpanKind::Server, attributes(), links, parent)
+    }
+
+    /// Whether there is anything to pass on, recorded or not.
+    pub fn is_some(&self) -> bool {
+        self.0.is_some()
     }
 
     fn context(&self) -> Option<SpanContext> {
@@ -240,25 +240,25 @@ impl Span {
         self.0.as_ref().is_some_and(recording)
     }
 
-    /// The trace it belongs to, as hexadecimal text, if it is recorded.
-    pub fn trace_id(&self) -> Option<String> {
-        let context = self.context().filter(|_| self.is_recording())?;
-        Some(context.trace_id().to_string())
+    /// The trace it belongs to, as hexadecimal text, if that can be found later: it is sampled, or
+    /// recorded and `failed`.
+    pub fn trace_id(&self, failed: bool) -> Option<String> {
+        let found = |context: &SpanContext| context.is_sampled() || (failed && self.is_recording());
+        Some(self.context().filter(found)?.trace_id().to_string())
     }
 
     /// Says something of it.
     pub fn set(&self, key: &'static str, value: impl Into<Value>) {
         if let Some(started) = &self.0 {
-            started
-                .context
-                .span()
-                .set_attribute(KeyValue::new(key, value));
+            let attribute = short_attribute(KeyValue::new(key, value));
+            started.context.span().set_attribute(attribute);
         }
     }
 
     /// Notes that something happened during it.
     pub fn event(&self, name: &'static str, attributes: Vec<KeyValue>) {
         if let Some(started) = &self.0 {
+            let attributes = attributes.into_iter().map(short_attribute).collect();
             started.context.span().add_event(name, attributes);
         }
     }
@@ -266,7 +266,7 @@ impl Span {
     /// Says that it failed, and how.
     pub fn fail(&self, description: impl Into<Cow<'static, str>>) {
         if let Some(started) = &self.0 {
-            let status = Status::error(description);
+            let status = Status::error(short(description.into()));
             started.context.span().set_status(status);
         }
     }
@@ -285,9 +285,9 @@ impl Span {
         }
     }
 
-    /// Names its trace in an answer's headers, if it is recorded.
+    /// Names its trace in an answer's headers, if it is sampled.
     pub fn tell(&self, headers: &mut HeaderMap) {
-        if let Some(context) = self.context().filter(|_| self.is_recording()) {
+        if let Some(context) = self.context().filter(SpanContext::is_sampled) {
             propagation::tell(&context, headers);
         }
     }
@@ -311,6 +311,31 @@ impl Span {
     }
 }
 
+/// Bytes of a text in a span: some are written by clients, and a queue of spans is bounded by their
+/// number.
+const MAX_TEXT: usize = 256;
+
+/// `text`, cut to what a span may hold.
+fn short(text: Cow<'static, str>) -> Cow<'static, str> {
+    match text.len() <= MAX_TEXT {
+        true => text,
+        false => {
+            let end = (0..=MAX_TEXT).rev().find(|end| text.is_char_boundary(*end));
+            format!("{}…", &text[..end.unwrap_or(0)]).into()
+        }
+    }
+}
+
+fn short_attribute(mut attribute: KeyValue) -> KeyValue {
+    if let Value::String(text) = &attribute.value
+        && text.as_str().len() > MAX_TEXT
+    {
+        let text = short(text.as_str().to_owned().into());
+        attribute.value = Value::String(text.into_owned().into());
+    }
+    attribute
+}
+
 /// The trace that the code now running is part of.
 pub(super) fn current_trace_id() -> Option<String> {
     Context::map_current(|context| {
@@ -318,4 +343,19 @@ pub(super) fn current_trace_id() -> Option<String> {
         let traced = context.has_active_span() && span.span_context().is_valid();
         traced.then(|| span.span_context().trace_id().to_string())
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_text_that_a_client_wrote_is_cut_between_characters() {
+        let long = "é".repeat(1_000_000);
+        let cut = short(long.clone().into());
+        assert!(cut.len() <= MAX_TEXT + 3 && cut.ends_with("é…"), "{cut}");
+        let attribute = short_attribute(KeyValue::new("name", long));
+        assert!(attribute.value.as_str().len() <= MAX_TEXT + 3);
+        assert_eq!(short("short".into()), "short");
+    }
 }

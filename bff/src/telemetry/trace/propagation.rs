@@ -25,6 +25,11 @@ pub(super) struct Propagation {
 struct Headers<'a>(&'a HeaderMap);
 struct HeadersMut<'a>(&'a mut HeaderMap);
 
+/// Bytes of what a client's baggage and trace state may put into the headers of each call; more is
+/// not passed on. Upstreams bound their headers, by 8 KiB and up, and refuse the whole call.
+const MAX_BAGGAGE: usize = 2048;
+const MAX_STATE: usize = 512;
+
 impl Extractor for Headers<'_> {
     fn get(&self, key: &str) -> Option<&str> {
         self.0.get(key)?.to_str().ok()
@@ -37,6 +42,14 @@ impl Extractor for Headers<'_> {
 
 impl Injector for HeadersMut<'_> {
     fn set(&mut self, key: &str, value: String) {
+        let most = match key {
+            "baggage" => MAX_BAGGAGE,
+            "tracestate" => MAX_STATE,
+            _ => usize::MAX,
+        };
+        if value.len() > most {
+            return;
+        }
         if let (Ok(name), Ok(value)) = (key.parse::<HeaderName>(), HeaderValue::try_from(value)) {
             self.0.insert(name, value);
         }
@@ -164,6 +177,30 @@ mod tests {
             assert_eq!(trace_of(BOTH, &[("uber-trace-id", bad)]), None, "{bad}");
         }
         assert_eq!(trace_of(BOTH, &[("traceparent", "00-0-0-0")]), None);
+    }
+
+    #[test]
+    fn what_a_client_sends_cannot_outgrow_the_headers_an_upstream_takes() {
+        let w3c = format!("00-{TRACE}-00f067aa0ba902b7-01");
+        // Each quote is three bytes when it is written again.
+        let baggage = format!("a={}", "\"".repeat(4000));
+        let state = format!("a={}", "b".repeat(250));
+        let state = [
+            state.as_str(),
+            &state.replace("a=", "c="),
+            &state.replace("a=", "d="),
+        ]
+        .join(",");
+        let context = W3C.extract(&headers(&[
+            ("traceparent", &w3c),
+            ("tracestate", &state),
+            ("baggage", &baggage),
+        ]));
+        let mut written = HeaderMap::new();
+        W3C.inject(&context, &mut written);
+        assert_eq!(written["traceparent"], w3c.as_str());
+        let size: usize = written.values().map(HeaderValue::len).sum();
+        assert!(size < MAX_BAGGAGE + MAX_STATE + 100, "{size}");
     }
 
     #[test]
