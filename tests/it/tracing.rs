@@ -298,6 +298,33 @@ async fn an_open_breaker_says_so_in_the_trace_of_the_call_it_kept_back() {
 }
 
 #[tokio::test]
+async fn a_call_that_is_shed_says_so_in_its_trace() {
+    let t = Traced::start(EACH[0], &[&["--latency", "200ms"]], |bff| {
+        bff.set("upstreams.greeter.max_in_flight", 1)
+    })
+    .await;
+    let remote = Remote::new(t.format, true);
+    let query = "{ first: hello { message } second: hello { message } }";
+    let (_, answer) = t.ask(query, &remote).await;
+    let codes: Vec<_> = answer["errors"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|e| &e["extensions"]["code"])
+        .collect();
+    assert_eq!(codes, ["OVERLOADED"], "{answer}");
+    let shed = |trace: &Trace| {
+        trace.id() == remote.trace && trace.tree().contains("bff: hello ! [shed: not sent]")
+    };
+    let trace = t.collector.wait_for_trace(shed).await;
+    let shed = trace
+        .0
+        .iter()
+        .find(|span| span.failed && span.name == "hello");
+    assert_eq!(shed.unwrap().get("graphql.field.path"), "second");
+}
+
+#[tokio::test]
 async fn a_subscription_is_part_of_its_clients_trace_to_its_last_greeting() {
     for each in EACH {
         let greeter = ["--greetings", "2", "--greeting-interval", "0s"];

@@ -22,7 +22,7 @@ use std::{
     fmt,
     sync::{
         Arc, Mutex,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     task::{Context, Poll},
 };
@@ -104,6 +104,7 @@ struct Shared<S> {
     view: ArcSwap<View<S>>,
     /// Whether there ever was an instance.
     seen: AtomicBool,
+    ejections: AtomicU64,
     /// Held while a view is replaced, so that no replacement gets lost.
     replacing: Mutex<()>,
 }
@@ -141,6 +142,7 @@ impl<C: Connect> Balance<C> {
             options: ArcSwap::from_pointee(options),
             view: ArcSwap::from_pointee(View::unknown()),
             seen: AtomicBool::new(false),
+            ejections: AtomicU64::new(0),
             replacing: Mutex::new(()),
         };
         Self {
@@ -204,6 +206,11 @@ impl<C: Connect> Balance<C> {
             .iter()
             .map(|endpoint| endpoint.in_flight())
             .sum()
+    }
+
+    /// How often an instance was ejected so far.
+    pub fn ejections(&self) -> u64 {
+        self.shared.ejections.load(Ordering::Relaxed)
     }
 
     /// The instances that take no calls at present.
@@ -271,6 +278,9 @@ impl<S> Shared<S> {
         let moved = endpoint
             .gate()
             .failure(probe, may_eject, config, now, &mut rand::rng());
+        if let Moved::Ejected(_) = moved {
+            self.ejections.fetch_add(1, Ordering::Relaxed);
+        }
         if moved != Moved::Stayed {
             let next = self.view.load().resorted(config);
             self.view.store(Arc::new(next));

@@ -287,6 +287,17 @@ impl Metrics {
             .build();
         let each = upstreams.clone();
         meter
+            .u64_observable_counter("bff.balance.ejections")
+            .with_description("How often an instance was ejected.")
+            .with_callback(move |counter| {
+                for upstream in each.connected() {
+                    let ejections = upstream.balance.ejections();
+                    counter.observe(ejections, &[KeyValue::new("upstream", upstream.name)]);
+                }
+            })
+            .build();
+        let each = upstreams.clone();
+        meter
             .u64_observable_gauge("bff.breaker.state")
             .with_description("1 for the state the breaker is in, 0 for the others.")
             .with_callback(move |gauge| {

@@ -24,6 +24,7 @@ use opentelemetry_sdk::{
 };
 
 pub use self::propagation::TRACE_ID;
+#[cfg(feature = "jaeger-thrift")]
 pub(super) use self::queue::Export;
 use self::{propagation::Propagation, queue::Queue, sampler::Ratio};
 use super::config::{Config, Exporter};
