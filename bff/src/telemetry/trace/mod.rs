@@ -7,6 +7,7 @@
 //! nothing, and costs nothing.
 
 mod otlp;
+mod processor;
 mod propagation;
 mod queue;
 mod sampler;
@@ -26,7 +27,7 @@ use opentelemetry_sdk::{
 pub use self::propagation::TRACE_ID;
 #[cfg(feature = "jaeger-thrift")]
 pub(super) use self::queue::Export;
-use self::{propagation::Propagation, queue::Queue, sampler::Ratio};
+use self::{processor::Processor, propagation::Propagation, queue::Queue, sampler::Ratio};
 use super::config::{Config, Exporter};
 
 /// Makes the spans of one server. Clones share it.
@@ -95,7 +96,7 @@ impl Tracing {
         let provider = SdkTracerProvider::builder()
             .with_resource(resource)
             .with_sampler(ratio.clone())
-            .with_span_processor(queue.processor())
+            .with_span_processor(Processor::new(queue.entrance().clone()))
             .build();
         Ok(Self(Some(Arc::new(Active {
             tracer: provider.tracer("bff"),
@@ -117,7 +118,9 @@ impl Tracing {
 
     /// How many spans went which way; `None` if nothing is traced.
     pub fn counts(&self) -> Option<SpanCounts> {
-        self.0.as_ref().map(|active| active.queue.counts())
+        self.0
+            .as_ref()
+            .map(|active| active.queue.entrance().counts())
     }
 
     /// The span of a request with `headers`, part of the trace they name.

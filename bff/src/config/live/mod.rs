@@ -4,9 +4,11 @@
 //! whole. One that is not good changes nothing. Of a good one, keys that need a restart keep the
 //! value they have, and the rest is put in force.
 
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+mod center;
+mod diff;
 
-use serde_json::Value as Json;
+use std::{sync::Arc, time::Duration};
+
 use tokio::{
     sync::watch,
     time::{Instant, timeout},
@@ -14,6 +16,8 @@ use tokio::{
 use tokio_util::task::AbortOnDropHandle;
 use tracing::{error, info, warn};
 
+pub use self::center::{Nacos, NacosState};
+use self::{center::tell, diff::differing};
 use super::{
     Config, Document, Given, Origins, Problem, Problems, Sources,
     nacos::{self, Reading},
@@ -56,17 +60,6 @@ pub struct InForce {
     seen: Option<String>,
 }
 
-/// How the configuration centre is doing.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Nacos {
-    /// The document, as messages name it.
-    pub document: String,
-    /// When it was last asked successfully; the start if never.
-    pub answered: Instant,
-    /// What it said, or why it said nothing.
-    pub state: NacosState,
-}
-
 /// When a document comes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Change {
@@ -74,19 +67,6 @@ enum Change {
     AtStart,
     /// Some keys are built into what runs.
     WhileRunning,
-}
-
-/// What the configuration centre said.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum NacosState {
-    /// There was no time for an answer yet.
-    NotAsked,
-    /// The document is there.
-    Found,
-    /// There is no such document.
-    Missing,
-    /// It cannot be asked, for this reason.
-    Failing(String),
 }
 
 impl Live {
@@ -306,122 +286,6 @@ impl InForce {
             origins.at(path.iter().map(String::as_str))
         })?;
         Ok(text)
-    }
-}
-
-impl NacosState {
-    /// Every state's name.
-    pub const NAMES: [&'static str; 4] = ["not_asked", "found", "missing", "failing"];
-
-    /// The state in metrics.
-    pub fn name(&self) -> &'static str {
-        match self {
-            Self::NotAsked => "not_asked",
-            Self::Found => "found",
-            Self::Missing => "missing",
-            Self::Failing(_) => "failing",
-        }
-    }
-}
-
-impl Nacos {
-    /// For how long nothing has been heard of it; zero while it answers.
-    pub fn staleness(&self, now: Instant) -> Duration {
-        match self.state {
-            NacosState::Failing(_) | NacosState::NotAsked => {
-                now.saturating_duration_since(self.answered)
-            }
-            NacosState::Found | NacosState::Missing => Duration::ZERO,
-        }
-    }
-
-    /// How it is doing, in a sentence.
-    pub fn tell(&self, now: Instant) -> String {
-        let document = &self.document;
-        match &self.state {
-            NacosState::NotAsked => format!("{document} is being asked for"),
-            NacosState::Found => format!("{document} is followed"),
-            NacosState::Missing => format!("{document} does not exist (yet)"),
-            NacosState::Failing(problem) => {
-                let stale = Duration::from_secs(self.staleness(now).as_secs());
-                let stale = humantime::format_duration(stale);
-                format!("{document} cannot be asked for, for {stale}: {problem}")
-            }
-        }
-    }
-}
-
-/// Says what changed about Nacos itself, once.
-fn tell(before: &Nacos, state: &NacosState) {
-    let document = &before.document;
-    match (&before.state, state) {
-        (NacosState::Failing(before), NacosState::Failing(problem)) if before == problem => {}
-        (_, NacosState::Failing(problem)) => {
-            warn!(
-                document,
-                problem, "Nacos cannot be asked, what is in force stays"
-            );
-        }
-        (NacosState::Failing(_), NacosState::Found) => info!(document, "Nacos answers"),
-        (NacosState::Missing, NacosState::Missing) => {}
-        (NacosState::Found, NacosState::Missing) => {
-            warn!(
-                document,
-                "the document is gone from Nacos, what is in force stays"
-            );
-        }
-        (_, NacosState::Missing) => {
-            info!(document, "there is no such document in Nacos yet");
-        }
-        (_, NacosState::Found | NacosState::NotAsked) => {}
-    }
-}
-
-/// The keys whose values in `wanted` are not those `in_force`.
-fn differing(in_force: &Config, wanted: &Config, origins: &Origins) -> Vec<Problem> {
-    let json = |config| serde_json::to_value(config).unwrap_or_default();
-    let mut keys = Vec::new();
-    // What is printed of a secret does not tell two of them apart.
-    if in_force.consul.token != wanted.consul.token
-        && in_force.consul.token.is_some() == wanted.consul.token.is_some()
-    {
-        let path = ["consul", "token"].map(str::to_owned).to_vec();
-        keys.push((path, Json::from("[redacted]")));
-    }
-    diff(&json(in_force), &json(wanted), &mut Vec::new(), &mut keys);
-    keys.into_iter()
-        .map(|(path, value)| Problem {
-            origin: origins
-                .at(path.iter().map(String::as_str))
-                .map(str::to_owned),
-            message: match value {
-                Json::Null => "a change needs a restart; unset is in force".to_owned(),
-                value => format!("a change needs a restart; {value} is in force"),
-            },
-            key: path.join("."),
-        })
-        .collect()
-}
-
-/// The leaves in which two trees differ, each with what it is in the first.
-fn diff(a: &Json, b: &Json, path: &mut Vec<String>, found: &mut Vec<(Vec<String>, Json)>) {
-    match (a, b) {
-        (Json::Object(left), Json::Object(right)) => {
-            let keys: BTreeSet<&String> = left.keys().chain(right.keys()).collect();
-            for key in keys {
-                path.push(key.clone());
-                let side = |table: &serde_json::Map<_, _>| table.get(key).cloned();
-                diff(
-                    &side(left).unwrap_or_default(),
-                    &side(right).unwrap_or_default(),
-                    path,
-                    found,
-                );
-                path.pop();
-            }
-        }
-        _ if a == b => {}
-        _ => found.push((path.clone(), a.clone())),
     }
 }
 
