@@ -13,6 +13,7 @@ use bff_tests::{
         collector::{CollectorFixture, Trace, Via},
         consul::ConsulFixture,
         greeter::GreeterFixture,
+        nacos::NacosFixture,
     },
     process::Program,
 };
@@ -571,4 +572,27 @@ async fn the_last_spans_leave_before_the_end() {
         .map(|trace| trace.find("bff", "query").len())
         .sum::<usize>();
     assert_eq!(spans, 1);
+}
+
+#[tokio::test]
+async fn the_share_of_traces_changes_with_a_document_in_nacos() {
+    let nacos = NacosFixture::start().await.unwrap();
+    nacos.publish("bff.toml", "[telemetry]\nsample_ratio = 0.0\n");
+    let t = Traced::start(EACH[0], &[&[]], |bff| {
+        bff.set("nacos.server", nacos.addr())
+            .set("telemetry.keep_errors", false)
+    })
+    .await;
+    for _ in 0..10 {
+        assert!(t.bff.greets().await);
+    }
+    nacos.publish("bff.toml", "[telemetry]\nsample_ratio = 1.0\n");
+    t.bff
+        .wait_page("/metrics", |_, page| {
+            metric(page, "bff_config_generation") == 2.0
+        })
+        .await;
+    assert!(t.bff.greets().await);
+    t.collector.wait_for_trace(|_| true).await;
+    assert_eq!(t.collector.traces().len(), 1);
 }
