@@ -1,7 +1,6 @@
 //! What resolvers take from their context, by type.
 
 use async_graphql::{Context, Result};
-
 use opentelemetry::{KeyValue, trace::SpanKind};
 
 use crate::{

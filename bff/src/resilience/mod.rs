@@ -22,8 +22,6 @@ use opentelemetry::metrics::Meter;
 use tonic::body::Body;
 use tower::{BoxError, Service, ServiceBuilder, util::BoxCloneSyncService};
 
-use crate::telemetry::metrics::DURATIONS;
-
 use self::{
     attempt::AttemptLayer,
     breaker::Breaker,
@@ -32,6 +30,7 @@ use self::{
     retry::RetryLayer,
     span::SpanLayer,
 };
+use crate::telemetry::metrics::DURATIONS;
 
 /// What the layers have to know of a method; a request extension, declared beside the typed
 /// client.

@@ -164,11 +164,6 @@ impl TryFrom<String> for Endpoint {
 }
 
 impl Config {
-    /// How long the collector may take for one batch.
-    pub(super) fn export_timeout(&self) -> Duration {
-        Duration::from_secs(3)
-    }
-
     /// This configuration with what can change while the program runs.
     pub(crate) fn with_live_parts_of(&self, other: &Self) -> Self {
         Self {

@@ -25,7 +25,7 @@ use opentelemetry_sdk_023::{
 
 use super::{
     config::{Config, Endpoint},
-    trace::Export,
+    trace::{EXPORT_TIMEOUT, Export},
 };
 
 /// Sends to the collector or agent at `telemetry.endpoint`.
@@ -50,7 +50,7 @@ pub(super) fn exporter(config: &Config, resource: &Resource) -> anyhow::Result<E
         Endpoint::Http(url) => {
             let client = reqwest_011::Client::builder()
                 .no_proxy()
-                .timeout(config.export_timeout())
+                .timeout(EXPORT_TIMEOUT)
                 .build()?;
             opentelemetry_jaeger::new_collector_pipeline()
                 .with_endpoint(collector(url))

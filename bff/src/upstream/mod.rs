@@ -9,7 +9,7 @@ mod config;
 mod error;
 pub mod greeter;
 
-use std::{fmt, sync::Arc};
+use std::{fmt, sync::Arc, time::Duration};
 
 use arc_swap::ArcSwap;
 use opentelemetry::{
@@ -181,7 +181,7 @@ impl Upstreams {
         let durations = meter
             .f64_histogram("bff.call.duration")
             .with_unit("s")
-            .with_description("How long calls took, all attempts together, by outcome.")
+            .with_description("How long calls took, all attempts together, by outcome; streams until their first message.")
             .with_boundaries(DURATIONS.to_vec())
             .build();
         let calls = |known: &Known| Calls {
@@ -230,6 +230,8 @@ struct Call {
     started: Instant,
     tried: Tried,
     span: Span,
+    /// How long the answer took; of a stream, its first message.
+    took: Option<Duration>,
     /// How it ended: `cancelled` until it did.
     outcome: &'static str,
 }
@@ -237,6 +239,7 @@ struct Call {
 impl Call {
     /// The call was answered; a stream, for the first time.
     fn answered(&mut self) {
+        self.took.get_or_insert_with(|| self.started.elapsed());
         self.outcome = "answered";
     }
 
@@ -265,8 +268,8 @@ impl Drop for Call {
             KeyValue::new("upstream", self.of.upstream),
             KeyValue::new("outcome", self.outcome),
         ];
-        let took = self.started.elapsed().as_secs_f64();
-        self.of.durations.record(took, &labels);
+        let took = self.took.unwrap_or_else(|| self.started.elapsed());
+        self.of.durations.record(took.as_secs_f64(), &labels);
     }
 }
 
@@ -292,6 +295,7 @@ impl<T> Outgoing<T> {
             started: Instant::now(),
             tried,
             span: options.span,
+            took: None,
             outcome: "cancelled",
         };
         Self { request, call }

@@ -24,9 +24,8 @@ use opentelemetry_sdk::{
     trace::{SdkTracer, SdkTracerProvider},
 };
 
-pub use self::propagation::TRACE_ID;
 #[cfg(feature = "jaeger-thrift")]
-pub(super) use self::queue::Export;
+pub(super) use self::queue::{EXPORT_TIMEOUT, Export};
 use self::{processor::Processor, propagation::Propagation, queue::Queue, sampler::Ratio};
 use super::config::{Config, Exporter};
 

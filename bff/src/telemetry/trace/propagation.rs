@@ -10,7 +10,7 @@ use opentelemetry::{
 use opentelemetry_sdk::propagation::{BaggagePropagator, TraceContextPropagator};
 
 /// The answer's header with the trace's id, for people.
-pub const TRACE_ID: &str = "x-trace-id";
+const TRACE_ID: &str = "x-trace-id";
 /// The same for programs (W3C Trace Context, level 2).
 const TRACE_RESPONSE: &str = "traceresponse";
 /// <https://www.jaegertracing.io/docs/1.21/client-libraries/#propagation-format>

@@ -26,7 +26,7 @@ const BATCH: usize = 256;
 /// How long a span waits for others.
 const DELAY: Duration = Duration::from_secs(1);
 /// How long the collector may take for one batch.
-const EXPORT_TIMEOUT: Duration = Duration::from_secs(3);
+pub(in crate::telemetry) const EXPORT_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Hands one batch to a collector.
 pub(in crate::telemetry) type Export =
