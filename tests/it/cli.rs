@@ -86,3 +86,17 @@ async fn a_file_that_is_not_there_is_named() {
         text(&output.stderr)
     );
 }
+
+#[tokio::test]
+async fn cargo_dev_takes_its_options_with_and_without_the_dashes_that_cargo_run_wants() {
+    // The alias ends in `--`, so `cargo dev -- --help` reaches the program as `-- --help`.
+    for args in [&["--help"][..], &["--", "--help"]] {
+        let output = Command::new(dev()).args(args).output().await.unwrap();
+        assert!(
+            output.status.success(),
+            "{args:?}: {}",
+            text(&output.stderr)
+        );
+        assert!(text(&output.stdout).contains("--instances"), "{args:?}");
+    }
+}

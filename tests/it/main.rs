@@ -6,6 +6,7 @@ mod cli;
 mod consul_contract;
 mod deploy;
 mod discovery;
+mod documents;
 mod instances;
 mod nacos_contract;
 mod processes;

@@ -9,9 +9,14 @@ use std::{
     },
 };
 
-use async_graphql::parser::{parse_query, types::ExecutableDocument};
+use async_graphql::{
+    ServerError,
+    parser::{parse_query, types::ExecutableDocument},
+};
 use lru::LruCache;
 use sha2::{Digest, Sha256};
+
+use super::scan;
 
 /// Bytes of the documents that are remembered together. Parsed, a byte may become a hundred, so
 /// this bounds the memory at a dozen megabytes, whatever is asked.
@@ -36,8 +41,8 @@ struct Remembered {
 /// A document, and what is known of its text.
 #[derive(Debug)]
 pub struct Parsed {
-    /// The document; `None` if the text is none.
-    pub document: Option<ExecutableDocument>,
+    /// The document, or why the text is not executed.
+    pub document: Result<ExecutableDocument, ServerError>,
     /// The first half of its text's SHA-256 in hexadecimal: enough to find it, and no word of a
     /// client's.
     pub hash: String,
@@ -52,7 +57,10 @@ impl Parsed {
             text
         });
         Self {
-            document: parse_query(query).ok(),
+            document: match scan::check(query) {
+                Ok(()) => parse_query(query).map_err(ServerError::from),
+                Err(too_large) => Err(ServerError::new(too_large.to_string(), None)),
+            },
             hash,
         }
     }
@@ -82,7 +90,7 @@ impl Documents {
         }
         self.misses.fetch_add(1, Ordering::Relaxed);
         let parsed = Arc::new(Parsed::new(query));
-        if parsed.document.is_some() && query.len() <= LONGEST {
+        if parsed.document.is_ok() && query.len() <= LONGEST {
             // Dropped after the lock: documents are trees.
             let _forgotten = lock().remember(query, Arc::clone(&parsed));
         }
@@ -123,10 +131,10 @@ mod tests {
     fn a_document_is_parsed_once_and_only_the_latest_are_remembered() {
         let documents = Documents::default();
         for _ in 0..3 {
-            assert!(documents.parse("{ hello { message } }").document.is_some());
+            assert!(documents.parse("{ hello { message } }").document.is_ok());
         }
         assert_eq!(documents.hits_and_misses(), (2, 1));
-        assert!(documents.parse("{ hello").document.is_none());
+        assert!(documents.parse("{ hello").document.is_err());
         for n in 0..100_000 {
             documents.parse(&format!("{{ a{n} }}"));
         }

@@ -15,6 +15,7 @@ mod extensions;
 mod greeter;
 mod operation;
 mod order;
+mod scan;
 mod size;
 
 use std::{
@@ -65,9 +66,14 @@ pub async fn execute(
     mut request: Request,
     parent: &Span,
 ) -> Response {
-    let operation = Operation::start(execution, &mut request, parent);
-    let request = request.data(operation.span.clone());
-    let mut response = operation.span.within(schema.execute(request)).await;
+    let mut operation = Operation::start(execution, &mut request, parent);
+    let mut response = match operation.refused() {
+        Some(refusal) => refusal,
+        None => {
+            let request = request.data(operation.span.clone());
+            operation.span.within(schema.execute(request)).await
+        }
+    };
     operation.answer(&mut response);
     operation.finish();
     response
@@ -82,13 +88,19 @@ pub fn execute_stream(
     session: Option<Arc<Data>>,
     parent: &Span,
 ) -> impl Stream<Item = Response> + Send + use<> {
-    let operation = Operation::start(execution, &mut request, parent);
-    let request = request.data(operation.span.clone());
-    let session = session.unwrap_or_default();
+    let mut operation = Operation::start(execution, &mut request, parent);
+    let answers = match operation.refused() {
+        Some(refusal) => futures_util::stream::iter([refusal]).boxed(),
+        None => {
+            let request = request.data(operation.span.clone());
+            let session = session.unwrap_or_default();
+            schema
+                .execute_stream_with_session_data(request, session)
+                .boxed()
+        }
+    };
     Answers {
-        answers: schema
-            .execute_stream_with_session_data(request, session)
-            .boxed(),
+        answers,
         operation: Some(operation),
     }
 }

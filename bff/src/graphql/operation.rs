@@ -15,6 +15,7 @@ use super::{
     documents::{Documents, Parsed},
     error::Code,
     order::Order,
+    scan,
 };
 use crate::telemetry::trace::Span;
 
@@ -45,6 +46,8 @@ pub(super) struct Operation {
     execution: Execution,
     /// Whether all of it was answered.
     answered: bool,
+    /// Why nothing of it is executed.
+    refusal: Option<ServerError>,
 }
 
 impl Operation {
@@ -52,9 +55,8 @@ impl Operation {
     pub(super) fn start(execution: &Execution, request: &mut Request, parent: &Span) -> Self {
         let parsed = execution.documents.parse(&request.query);
         let wanted = request.operation_name.as_deref();
-        // What cannot be parsed is refused by the schema.
         let (mut kind, mut name, mut order) = ("invalid", None, Order::default());
-        if let Some(document) = &parsed.document {
+        if let Ok(document) = &parsed.document {
             (kind, name) = describe(document, wanted).unwrap_or((kind, None));
             order = Order::of(document, wanted);
         }
@@ -68,9 +70,14 @@ impl Operation {
             }
             (kind, attributes)
         });
-        if let Some(document) = &parsed.document {
-            request.set_parsed_query(document.clone());
-        }
+        let refusal = match (&parsed.document, scan::check_variables(&request.variables)) {
+            (Ok(document), Ok(())) => {
+                request.set_parsed_query(document.clone());
+                None
+            }
+            (Err(error), _) => Some(error.clone()),
+            (Ok(_), Err(problem)) => Some(ServerError::new(problem, None)),
+        };
         Self {
             span,
             _parent: parent.clone(),
@@ -81,7 +88,14 @@ impl Operation {
             started: Instant::now(),
             execution: execution.clone(),
             answered: false,
+            refusal,
         }
+    }
+
+    /// The answer to an operation of which nothing is executed; `None` for any other.
+    pub(super) fn refused(&mut self) -> Option<Response> {
+        let error = self.refusal.take()?;
+        Some(Response::from_errors(vec![error]))
     }
 
     /// Puts an answer in order, counts its errors, and names the trace in them where it can be

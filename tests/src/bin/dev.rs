@@ -64,7 +64,7 @@ enum Inner {
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = Cli::parse_from(arguments());
     match cli.program {
         Some(Inner::GreeterSrv(options)) => greeter_srv::start(*options, child_stop()).await,
         Some(Inner::Bff { args }) => {
@@ -79,6 +79,16 @@ async fn main() -> ExitCode {
             }
         },
     }
+}
+
+/// The arguments without the `--` that may stand before them: people write `cargo dev --http …`
+/// and, as for `cargo run`, `cargo dev -- --http …`.
+fn arguments() -> impl Iterator<Item = std::ffi::OsString> {
+    let mut arguments = env::args_os();
+    let name = arguments.next();
+    let mut rest = arguments.peekable();
+    rest.next_if(|first| first == "--");
+    name.into_iter().chain(rest)
 }
 
 /// A child stops for a signal, and when its parent is gone.
