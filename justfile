@@ -25,9 +25,9 @@ redis:
 # What a pick, a new list, the whole stack, a limit and a trace cost, and what a dead upstream costs
 # its neighbour.
 bench:
-    cargo bench --package bff --bench balance
-    cargo bench --package bff --bench stack
-    cargo bench --package bff --bench rate_limit
+    cargo bench --package bff-engine --features testing --bench balance
+    cargo bench --package bff-engine --features testing --bench rate_limit
+    cargo bench --package bff-tests --bench stack
     cargo bench --package bff-tests --bench isolation
     cargo bench --package bff-tests --bench tracing
 

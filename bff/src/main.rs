@@ -1,4 +1,4 @@
-//! The `bff` program; everything it does is in the library.
+//! The `bff` program.
 
 use std::process::ExitCode;
 
@@ -7,5 +7,5 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    bff::cli::main().await
+    bff::bff().main().await
 }

@@ -3,33 +3,31 @@
 
 use std::time::Duration;
 
-use bff::resilience::Method;
-use bff_tests::{GreeterStack, chaos::Network, fixtures::greeter::GreeterFixture};
-use proto::helloworld::HelloRequest;
+use bff_engine::{Method, testing::Direct};
+use bff_tests::{chaos::Network, fixtures::greeter::GreeterFixture};
+use proto::helloworld::{HelloReply, HelloRequest};
 use tokio::{
     task::JoinSet,
     time::{Instant, interval},
 };
-use tonic::Request;
 
 const ROUNDS: u32 = 5;
 
-async fn call(stack: &GreeterStack) -> Duration {
-    let mut request = Request::new(HelloRequest {
+static SAY_HELLO: Method<(), HelloRequest, HelloReply> =
+    Method::unary("/helloworld.Greeter/SayHello").idempotent();
+
+async fn call(stack: &Direct) -> Duration {
+    let request = HelloRequest {
         name: "bench".to_owned(),
-    });
-    request.extensions_mut().insert(Method {
-        idempotent: true,
-        streaming: false,
-    });
+    };
     let start = Instant::now();
     // How it ends does not matter here, only how long it takes.
-    let _ = stack.client.clone().say_hello(request).await;
+    let _ = stack.unary(&SAY_HELLO, &request).await;
     start.elapsed()
 }
 
 /// 200 calls a second for three seconds; the p99.
-async fn p99(stack: &GreeterStack) -> Duration {
+async fn p99(stack: &Direct) -> Duration {
     let mut pace = interval(Duration::from_millis(5));
     let mut calls = JoinSet::new();
     for _ in 0..600 {
@@ -51,8 +49,8 @@ async fn main() -> std::io::Result<()> {
     healthy.script(|script| script.latency = Duration::from_millis(10));
     dead.network(Network::Frozen);
     let (healthy, dead_stack) = (
-        GreeterStack::over(&[healthy.addr()]),
-        GreeterStack::over(&[dead.addr()]),
+        Direct::over("greeter", &[healthy.addr()]),
+        Direct::over("greeter", &[dead.addr()]),
     );
     let (mut alone, mut beside) = (Duration::ZERO, Duration::ZERO);
     for round in 1..=ROUNDS {

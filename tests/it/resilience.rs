@@ -3,9 +3,9 @@
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
-use bff::resilience::Method;
+use bff_engine::{Method, testing::Direct};
 use bff_tests::{
-    GreeterStack, TestBff,
+    TestBff,
     chaos::Network,
     fixtures::{
         consul::{ConsulFixture, Health},
@@ -15,15 +15,19 @@ use bff_tests::{
     process::Program,
 };
 use nix::sys::signal::Signal;
-use proto::helloworld::HelloRequest;
+use proto::helloworld::{HelloReply, HelloRequest};
 use serde_json::json;
 use tokio::{
     task::JoinSet,
     time::{Instant, interval, timeout},
 };
-use tonic::{Code, Request};
+use tonic::Code;
 
 use crate::support::{System, greeter_process};
+
+/// As if greeting twice did harm.
+static SAY_HELLO_ONCE: Method<(), HelloRequest, HelloReply> =
+    Method::unary("/helloworld.Greeter/SayHello");
 
 /// `n` greeter-srv processes of 10 ms each, all passing, and a BFF that knows them.
 async fn processes(n: usize) -> (ConsulFixture, Vec<Program>, Arc<TestBff>) {
@@ -103,7 +107,7 @@ async fn f1_a_call_that_may_do_harm_twice_runs_at_most_once_when_its_instance_di
         greeters.push(greeter);
     }
     let addrs: Vec<_> = greeters.iter().map(GreeterFixture::addr).collect();
-    let client = GreeterStack::over(&addrs).client;
+    let greeter = Direct::over("greeter", &addrs);
 
     let mut calls = JoinSet::new();
     let mut pace = interval(Duration::from_millis(5));
@@ -112,16 +116,12 @@ async fn f1_a_call_that_may_do_harm_twice_runs_at_most_once_when_its_instance_di
         if n == 200 {
             greeters[0].network(Network::Cut);
         }
-        let mut client = client.clone();
+        let greeter = greeter.clone();
         calls.spawn(async move {
-            let mut request = Request::new(HelloRequest {
+            let request = HelloRequest {
                 name: n.to_string(),
-            });
-            request.extensions_mut().insert(Method {
-                idempotent: false,
-                streaming: false,
-            });
-            client.say_hello(request).await.is_ok()
+            };
+            greeter.unary(&SAY_HELLO_ONCE, &request).await.is_ok()
         });
     }
     let answered = calls.join_all().await.into_iter().filter(|ok| *ok).count();

@@ -398,7 +398,7 @@ async fn whoever_leaves_ends_every_span_of_what_was_asked() {
 async fn nothing_that_a_client_asked_with_is_in_its_trace() {
     let bad = ["--error-ratio", "1", "--error-code", "INVALID_ARGUMENT"];
     let t = Traced::start(EACH[0], &[&bad], |bff| bff).await;
-    let long = "L".repeat(100_000);
+    let long = "L".repeat(60_000);
     let query = format!("query {long} {{ hello(name: \"hunter2\") {{ message }} }}");
     let remote = Remote::new(t.format, true);
     t.ask(&query, &remote).await;

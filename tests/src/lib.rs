@@ -6,9 +6,7 @@
 
 pub mod chaos;
 pub mod fixtures;
-mod greeter_stack;
 pub mod process;
 mod test_bff;
 
-pub use self::greeter_stack::GreeterStack;
 pub use self::test_bff::{TestBff, TestBffBuilder};

@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use bff::config::{Live, Sources};
+use bff_engine::Sources;
 use serde_json::{Value, json};
 use tokio::{
     net::TcpListener,
@@ -51,18 +51,18 @@ impl TestBffBuilder {
             file: self.file,
             ..Sources::default()
         };
-        let live = Live::start(&sources).await.expect("a good configuration");
+        let server = bff::bff().start(&sources).await;
+        let server = server.expect("a good configuration");
         let listener = TcpListener::bind(("127.0.0.1", 0))
             .await
             .expect("a free port");
         let addr = listener.local_addr().expect("an address");
         let (stop, stopped) = oneshot::channel::<()>();
-        let task = tokio::spawn(bff::serve(listener, live.clone(), async {
+        let task = tokio::spawn(server.serve(listener, async {
             let _ = stopped.await;
         }));
         TestBff {
             addr,
-            live: Some(live),
             http: reqwest::Client::new(),
             stop: Some(stop),
             task: Some(task),
@@ -74,7 +74,6 @@ impl TestBffBuilder {
 #[derive(Debug)]
 pub struct TestBff {
     addr: SocketAddr,
-    live: Option<Live>,
     http: reqwest::Client,
     stop: Option<oneshot::Sender<()>>,
     task: Option<JoinHandle<anyhow::Result<()>>>,
@@ -95,20 +94,10 @@ impl TestBff {
     pub fn at(addr: SocketAddr) -> Self {
         Self {
             addr,
-            live: None,
             http: reqwest::Client::new(),
             stop: None,
             task: None,
         }
-    }
-
-    /// What is in force.
-    ///
-    /// # Panics
-    /// When it runs in another process.
-    #[expect(clippy::expect_used, reason = "a test asks what it started")]
-    pub fn live(&self) -> &Live {
-        self.live.as_ref().expect("it runs in this process")
     }
 
     /// A URL on it.

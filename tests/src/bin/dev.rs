@@ -69,7 +69,8 @@ async fn main() -> ExitCode {
         Some(Inner::GreeterSrv(options)) => greeter_srv::start(*options, child_stop()).await,
         Some(Inner::Bff { args }) => {
             let args = std::iter::once("bff".to_owned()).chain(args);
-            bff::cli::run(bff::cli::Cli::parse_from(args), child_stop()).await
+            let args = args.map(Into::into).collect();
+            bff::bff().run(args, child_stop()).await
         }
         None => match dev(cli).await {
             Ok(()) => ExitCode::SUCCESS,
@@ -94,13 +95,13 @@ fn arguments() -> impl Iterator<Item = std::ffi::OsString> {
 /// A child stops for a signal, and when its parent is gone.
 async fn child_stop() {
     tokio::select! {
-        () = bff::shutdown::signal() => {}
+        () = bff_engine::stop_signal() => {}
         () = stdin_closed() => {}
     }
 }
 
 async fn dev(cli: Cli) -> anyhow::Result<()> {
-    let stop = bff::shutdown::signal();
+    let stop = bff_engine::stop_signal();
     tokio::pin!(stop);
     let mut system = System::default();
     let outcome = tokio::select! {
@@ -120,7 +121,7 @@ async fn dev(cli: Cli) -> anyhow::Result<()> {
     let stopped = tokio::select! {
         stopped = system.stop() => stopped,
         // A second Ctrl-C: the children die with this process.
-        () = bff::shutdown::signal() => Ok(()),
+        () = bff_engine::stop_signal() => Ok(()),
     };
     outcome.and(stopped)
 }

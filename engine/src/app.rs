@@ -1,0 +1,264 @@
+//! The program as a whole: what its owner brings, put together with everything else.
+
+use std::{ffi::OsString, net::SocketAddr, process::ExitCode, sync::Arc, time::Duration};
+
+use anyhow::Context;
+use arc_swap::ArcSwap;
+use async_graphql::{ObjectType, SchemaBuilder, SubscriptionType};
+use tokio::net::TcpListener;
+use tracing::info;
+
+use crate::{
+    cli,
+    config::{self, Known, Live, Problems, Rules, Sources},
+    discovery::{
+        WatchOptions,
+        consul::Consul,
+        registration::{Registrar, Registration},
+    },
+    graphql::{Documents, Execution, SchemaSource},
+    http::{self, Parts, Served, health::Readiness},
+    rate_limit::{self, Limiter},
+    shutdown,
+    telemetry::{metrics::Metrics, trace::Tracing},
+    upstream::{Description, Upstream, Upstreams},
+};
+
+/// How long the last spans may take to leave.
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(4);
+
+/// A backend-for-frontend: a name, a schema, and the upstreams that its resolvers call.
+pub struct Bff {
+    name: &'static str,
+    schema: SchemaSource,
+    upstreams: Vec<Description>,
+}
+
+impl Bff {
+    /// One called `name` on the command line that serves what `schema` begins to build. It is asked
+    /// again whenever limits change.
+    pub fn new<Q, M, S>(
+        name: &'static str,
+        schema: impl Fn() -> SchemaBuilder<Q, M, S> + Send + Sync + 'static,
+    ) -> Self
+    where
+        Q: ObjectType + 'static,
+        M: ObjectType + 'static,
+        S: SubscriptionType + 'static,
+    {
+        Self {
+            name,
+            schema: SchemaSource::new(schema),
+            upstreams: Vec::new(),
+        }
+    }
+
+    /// The same with an upstream for its resolvers to call. Its section of the configuration,
+    /// `[upstreams.<name>]`, comes with it.
+    pub fn upstream<U: Upstream>(mut self) -> Self {
+        self.upstreams.push(Description::of::<U>());
+        self
+    }
+
+    /// The schema in the schema definition language.
+    pub fn sdl(&self) -> &str {
+        self.schema.sdl()
+    }
+
+    /// The name it has on the command line.
+    pub(crate) fn name(&self) -> &'static str {
+        self.name
+    }
+
+    /// What a configuration of it may name.
+    pub(crate) fn known(&self) -> Arc<Known> {
+        Arc::new(Known {
+            upstreams: self.upstreams.clone(),
+            coordinates: self.schema.coordinates(),
+        })
+    }
+
+    /// Runs the command that the process's arguments give, until it ends or a signal stops it: all
+    /// that a `main` has to do. The exit code is 78 for a bad configuration.
+    pub async fn main(self) -> ExitCode {
+        let args: Vec<_> = std::env::args_os().collect();
+        self.run(args, shutdown::signal()).await
+    }
+
+    /// Runs the command that `args` give, the program's name first, until it ends or `stop` does.
+    pub async fn run(
+        self,
+        args: Vec<OsString>,
+        stop: impl Future<Output = ()> + Send + 'static,
+    ) -> ExitCode {
+        cli::run(self, args, stop).await
+    }
+
+    /// Reads the configuration, Nacos included, and gets ready to serve.
+    ///
+    /// # Errors
+    /// [`Problems`], all that the sources have.
+    pub async fn start(self, sources: &Sources) -> Result<Server, Problems> {
+        let live = Live::start(sources.read(self.known())?).await?;
+        Ok(Server { bff: self, live })
+    }
+}
+
+impl std::fmt::Debug for Bff {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Bff").field("name", &self.name).finish()
+    }
+}
+
+/// A backend-for-frontend with its configuration, ready to serve.
+#[derive(Debug)]
+pub struct Server {
+    bff: Bff,
+    live: Live,
+}
+
+impl Server {
+    /// The address that the configuration wants it to listen on.
+    pub fn listen(&self) -> SocketAddr {
+        self.live.now().config.http.listen
+    }
+
+    /// The effective configuration as it follows Nacos.
+    pub(crate) fn live(&self) -> &Live {
+        &self.live
+    }
+
+    /// Serves on `listener` until `stop`, then drains.
+    ///
+    /// Consul, and with it every upstream, may be away when this starts: it serves what it can and
+    /// picks the rest up later. What can change while it runs follows the configuration.
+    ///
+    /// # Errors
+    /// When the configuration cannot be put to work (a token file that cannot be read, a wildcard
+    /// listener without `consul.advertise`) or the listener fails.
+    pub async fn serve(
+        self,
+        listener: TcpListener,
+        stop: impl Future<Output = ()> + Send + 'static,
+    ) -> anyhow::Result<()> {
+        let Self { bff, live } = self;
+        let bound = listener
+            .local_addr()
+            .context("the listener has no address")?;
+        let effective = live.now();
+        let config = &effective.config;
+        let consul = Consul::new(&config.consul)?;
+        let registration = match config.consul.register {
+            true => {
+                let registration = Registration::new(&config.consul, bound);
+                Some(registration.map_err(anyhow::Error::msg)?)
+            }
+            false => None,
+        };
+        let times = WatchOptions {
+            wait: config.consul.wait,
+            empty_hold: config.consul.empty_hold,
+        };
+        let metrics = Metrics::new()?;
+        let meter = metrics.meter();
+        let tracing = Tracing::new(&config.telemetry, &meter)?;
+        let upstreams =
+            Upstreams::connect(&bff.upstreams, &config.upstreams, &consul, times, &meter);
+        let documents = Arc::default();
+        Documents::register(&meter, &documents);
+        let execution = Execution {
+            documents,
+            slow: config.log.slow_operation,
+            errors: meter
+                .u64_counter("bff.graphql.errors")
+                .with_description(
+                    "Errors in answers by code; REQUEST for those of the request itself.",
+                )
+                .build(),
+        };
+        config::register(&meter, &live);
+        let reload = Reload::new(bff.schema, &config.rules(), upstreams, tracing.clone());
+        rate_limit::register(&meter, &reload.limiter);
+        let readiness = Readiness::new(
+            reload.upstreams.clone(),
+            live.clone(),
+            Arc::clone(&reload.limiter),
+        );
+        let router = http::router(Parts {
+            served: Arc::clone(&reload.served),
+            execution,
+            live: live.clone(),
+            request_timeout: config.http.request_timeout,
+            playground: config.graphql.playground,
+            readiness: readiness.clone(),
+            metrics,
+            tracing: tracing.clone(),
+        });
+        // Last, so that a start that fails leaves no entry behind.
+        let registrar = registration.map(|registration| {
+            Registrar::start(consul.clone(), registration, config.consul.heartbeat)
+        });
+        info!(address = %bound, consul = %consul.address(), "serving");
+        let serving = shutdown::serve_until(
+            listener,
+            router,
+            stop,
+            readiness,
+            registrar,
+            config.http.drain_timeout,
+        );
+        let outcome = tokio::select! {
+            served = serving => served.context("the listener failed"),
+            // Never ends.
+            () = live.each_change(effective.generation, |rules| reload.apply(rules)) => Ok(()),
+        };
+        tracing.flush(FLUSH_TIMEOUT).await;
+        outcome
+    }
+}
+
+/// What follows the configuration while the program runs.
+struct Reload {
+    schema: SchemaSource,
+    upstreams: Upstreams,
+    limiter: Arc<ArcSwap<Limiter>>,
+    served: Arc<ArcSwap<Served>>,
+    tracing: Tracing,
+}
+
+impl Reload {
+    fn new(schema: SchemaSource, rules: &Rules, upstreams: Upstreams, tracing: Tracing) -> Self {
+        let limiter = Arc::new(Limiter::new(&rules.rate_limit));
+        let served = serve(&schema, rules, &upstreams, &limiter);
+        Self {
+            schema,
+            upstreams,
+            limiter: Arc::new(ArcSwap::new(limiter)),
+            served: Arc::new(ArcSwap::from_pointee(served)),
+            tracing,
+        }
+    }
+
+    /// Makes `rules` effective from the next call and the next request on.
+    fn apply(&self, rules: &Rules) {
+        self.upstreams.apply(&rules.upstreams);
+        self.tracing.set_ratio(rules.sample_ratio);
+        let limiter = Arc::new(self.limiter.load().reconfigured(&rules.rate_limit));
+        let served = serve(&self.schema, rules, &self.upstreams, &limiter);
+        self.limiter.store(limiter);
+        self.served.store(Arc::new(served));
+    }
+}
+
+/// What requests are executed with under `rules`.
+fn serve(
+    schema: &SchemaSource,
+    rules: &Rules,
+    upstreams: &Upstreams,
+    limiter: &Arc<Limiter>,
+) -> Served {
+    Served {
+        schema: schema.build(&rules.graphql, upstreams.clone(), Arc::clone(limiter)),
+        clients: rules.rate_limit.client.clone(),
+    }
+}

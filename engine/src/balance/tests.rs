@@ -1,0 +1,362 @@
+//! The balancer under faults, on a paused clock.
+
+use std::time::Duration;
+
+use tokio::{task::JoinSet, time::sleep};
+use tower::ServiceExt;
+
+use super::*;
+use crate::{
+    call::{CallError, CallOptions, Code},
+    simulation::{
+        Behaviour, FAST_FAILURE, GOOD, IDEMPOTENT, MS, SECOND, SLOW, Stall, World, call, failing,
+        figure, load, members, send, weighted,
+    },
+};
+
+/// A call that may take as long as `config` has it.
+fn call_of(config: Config) -> Call {
+    let message = bytes::Bytes::from_static(b"name");
+    Call::new(
+        &IDEMPOTENT,
+        message,
+        Arc::new(config),
+        CallOptions::default(),
+    )
+}
+
+fn four(world: &World) -> Balance<World> {
+    world.balance(Strategy::P2c, &members(0..4))
+}
+
+#[tokio::test(start_paused = true)]
+async fn f3_one_of_four_slow_gets_under_a_hundredth_of_the_calls_after_two_seconds() {
+    let world = World::new(&[const { GOOD }; 4]);
+    let balance = four(&world);
+    let normal = load(&balance, 5 * SECOND).await;
+    world.set(0, SLOW);
+    load(&balance, 2 * SECOND).await;
+    world.reset();
+    let seen = load(&balance, 60 * SECOND).await;
+    figure!(
+        "F3",
+        "the slow one of four gets {:.2} % of the calls; p99 {:?}, normal {:?}",
+        world.share(0) * 100.0,
+        seen.p99(),
+        normal.p99()
+    );
+    assert!(world.share(0) <= 0.01, "share {}", world.share(0));
+    assert!(
+        seen.p99() <= 2 * normal.p99(),
+        "{:?} against {:?}",
+        seen.p99(),
+        normal.p99()
+    );
+    assert_eq!(seen.errors(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn f3_a_slow_one_that_is_fast_again_gets_its_share_back() {
+    let world = World::new(&[SLOW, GOOD, GOOD, GOOD]);
+    let balance = four(&world);
+    load(&balance, 5 * SECOND).await;
+    world.set(0, GOOD);
+    load(&balance, 60 * SECOND).await;
+    world.reset();
+    load(&balance, 30 * SECOND).await;
+    assert!(
+        (world.share(0) - 0.25).abs() < 0.05,
+        "share {}",
+        world.share(0)
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn f4_one_of_four_that_fails_fast_gets_under_a_hundredth_of_the_calls() {
+    let world = World::new(&[FAST_FAILURE, GOOD, GOOD, GOOD]);
+    let seen = load(&four(&world), 60 * SECOND).await;
+    figure!(
+        "F4",
+        "the failing one of four gets {:.3} % of the calls; client errors without retries {:.3} %",
+        world.share(0) * 100.0,
+        seen.error_ratio() * 100.0
+    );
+    assert!(world.share(0) <= 0.01, "share {}", world.share(0));
+    assert!(seen.error_ratio() <= 0.001, "errors {}", seen.error_ratio());
+}
+
+#[tokio::test(start_paused = true)]
+async fn f1_an_instance_that_is_gone_is_ejected_after_five_failures() {
+    let world = World::new(&[FAST_FAILURE, GOOD, GOOD, GOOD]);
+    let balance = world.balance(Strategy::Random, &members(0..4));
+    while balance.ejected().is_empty() {
+        call(balance.clone()).await;
+    }
+    figure!("F1", "ejected after {} failures", world.calls(0));
+    assert_eq!(balance.ejected(), ["host:0"]);
+    assert_eq!(world.calls(0), 5);
+}
+
+#[tokio::test(start_paused = true)]
+async fn f15_with_three_of_four_bad_ejection_stops_at_its_cap_and_there_is_always_an_instance() {
+    let world = World::new(&[FAST_FAILURE, FAST_FAILURE, FAST_FAILURE, GOOD]);
+    let balance = world.balance(Strategy::Random, &members(0..4));
+    for _ in 0..2000 {
+        let ended = call(balance.clone()).await;
+        assert!(
+            matches!(ended.code(), Code::Ok | Code::Unavailable),
+            "{ended:?}"
+        );
+        assert!(!matches!(ended.error(), Some(CallError::NoInstance(_))));
+        assert!(balance.ejected().len() <= 2, "{:?}", balance.ejected());
+    }
+    figure!(
+        "F15",
+        "three of four bad: 2 ejected, the good one gets {:.0} %",
+        world.share(3) * 100.0
+    );
+    assert_eq!(balance.ejected().len(), 2);
+    assert!(
+        world.share(3) > 0.3,
+        "share of the good one {}",
+        world.share(3)
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn f15_failures_that_arrive_together_do_not_eject_more_than_the_cap() {
+    let world = World::new(&[const { FAST_FAILURE }; 4]);
+    let balance = world.balance(Strategy::Random, &members(0..4));
+    let calls: JoinSet<_> = (0..1000).map(|_| call(balance.clone())).collect();
+    assert!(
+        calls
+            .join_all()
+            .await
+            .iter()
+            .all(|ended| ended.code() == Code::Unavailable)
+    );
+    assert_eq!(balance.ejected().len(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_list_that_shrinks_to_its_ejected_instances_panics_and_uses_them() {
+    let world = World::new(&[FAST_FAILURE, GOOD]);
+    let balance = world.balance(Strategy::Random, &members(0..2));
+    while balance.ejected().is_empty() {
+        let _ = call(balance.clone()).await;
+    }
+    balance.apply(&members([0]));
+    let ended = call(balance.clone()).await;
+    assert!(
+        matches!(ended.error(), Some(CallError::Peer { .. })),
+        "{ended:?}"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_ejected_instance_returns_after_one_good_probe() {
+    let world = World::new(&[FAST_FAILURE, GOOD]);
+    let balance = world.balance(Strategy::Random, &members(0..2));
+    while balance.ejected().is_empty() {
+        let _ = call(balance.clone()).await;
+    }
+    world.set(0, GOOD);
+    world.reset();
+    load(&balance, SECOND).await;
+    assert_eq!(world.calls(0), 0, "still ejected");
+    load(&balance, 5 * SECOND).await;
+    assert!(balance.ejected().is_empty());
+    assert!(world.calls(0) > 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_caller_that_leaves_during_a_probe_gives_the_probe_back_and_counts_for_nothing() {
+    let world = World::new(&[FAST_FAILURE, GOOD]);
+    let balance = world.balance(Strategy::Random, &members(0..2));
+    while balance.ejected().is_empty() {
+        let _ = call(balance.clone()).await;
+    }
+    world.set(0, GOOD);
+    world.reset();
+    sleep(6 * SECOND).await;
+    let left = tokio::time::timeout(MS, call(balance.clone())).await;
+    assert!(left.is_err());
+    assert_eq!(world.calls(0), 1, "the abandoned call was the probe");
+    assert_eq!(balance.in_flight(), 0);
+    assert!(call(balance.clone()).await.ok());
+    assert_eq!(world.calls(0), 1, "the next probe is not due yet");
+    sleep(SECOND).await;
+    assert!(call(balance.clone()).await.ok());
+    assert_eq!(world.calls(0), 2, "the next probe");
+    assert!(balance.ejected().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_ejected_instance_that_says_nothing_of_use_gets_no_more_than_a_probe_a_second() {
+    for code in [Code::Unimplemented, Code::NotFound, Code::ResourceExhausted] {
+        let world = World::new(&[FAST_FAILURE, GOOD, GOOD, GOOD]);
+        let balance = world.balance(Strategy::Random, &members(0..4));
+        while balance.ejected().is_empty() {
+            call(balance.clone()).await;
+        }
+        world.set(0, failing(code));
+        sleep(6 * SECOND).await;
+        world.reset();
+        load(&balance, 30 * SECOND).await;
+        assert!(
+            world.calls(0) <= 31,
+            "{} calls with {code:?}",
+            world.calls(0)
+        );
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_unary_answer_that_stalls_after_its_message_or_ends_in_an_error_counts_as_a_failure() {
+    for stall in [Stall::AfterMessage, Stall::ErrorAfterMessage] {
+        let bad = Behaviour { stall, ..GOOD };
+        let world = World::new(&[bad, GOOD]);
+        let balance = world.balance(Strategy::Random, &members(0..2));
+        for _ in 0..200 {
+            let config = Config {
+                timeout: 100 * MS,
+                ..Config::default()
+            };
+            send(balance.clone(), call_of(config)).await;
+        }
+        assert_eq!(balance.ejected(), ["host:0"], "{stall:?}");
+        assert_eq!(balance.in_flight(), 0);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn equal_instances_share_the_calls_equally() {
+    for strategy in [Strategy::P2c, Strategy::Random] {
+        let world = World::new(&[const { GOOD }; 3]);
+        load(&world.balance(strategy, &members(0..3)), 60 * SECOND).await;
+        for port in 0..3 {
+            assert!(
+                (world.share(port) - 1.0 / 3.0).abs() < 0.03,
+                "{}",
+                world.share(port)
+            );
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn weights_from_the_catalog_are_honoured() {
+    for strategy in [Strategy::P2c, Strategy::Random] {
+        let world = World::new(&[const { GOOD }; 3]);
+        let balance = world.balance(strategy, &weighted([(0, 6), (1, 3), (2, 1)]));
+        // One after the other: with calls in flight, p2c also looks at who is idle.
+        for _ in 0..10_000 {
+            let _ = call(balance.clone()).await;
+        }
+        for (port, wanted) in [(0, 0.6), (1, 0.3), (2, 0.1)] {
+            assert!(
+                (world.share(port) - wanted).abs() < 0.03,
+                "{}",
+                world.share(port)
+            );
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_instance_that_joins_is_used_at_once_and_is_not_flooded() {
+    let world = World::new(&[const { GOOD }; 4]);
+    let balance = world.balance(Strategy::P2c, &members(0..3));
+    load(&balance, 5 * SECOND).await;
+    balance.apply(&members(0..4));
+    world.reset();
+    load(&balance, SECOND).await;
+    assert!(
+        world.share(3) > 0.15 && world.share(3) < 0.40,
+        "share {}",
+        world.share(3)
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn instances_that_stay_keep_their_channel_through_any_change_of_the_list() {
+    let world = World::new(&[const { GOOD }; 8]);
+    let balance = four(&world);
+    load(&balance, SECOND).await;
+    assert_eq!(world.connections(), 4);
+    for round in 0..100 {
+        balance.apply(&weighted((0..4).map(|port| (port, 1 + round % 3))));
+        balance.apply(&members([3, 1, 0, 2]));
+        load(&balance, 50 * MS).await;
+    }
+    assert_eq!(world.connections(), 4);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_on_an_instance_that_leaves_the_list_finishes() {
+    let world = World::new(&[SLOW]);
+    let balance = world.balance(Strategy::P2c, &members([0]));
+    let running = tokio::spawn(call(balance.clone()));
+    sleep(100 * MS).await;
+    balance.apply(&members([]));
+    assert!(running.await.unwrap().ok());
+}
+
+#[tokio::test(start_paused = true)]
+async fn unknown_and_empty_are_different_errors_and_both_come_at_once() {
+    let world = World::default();
+    let balance = world.balance(Strategy::P2c, &Members::Unknown);
+    for known in [false, true] {
+        let ended = call(balance.clone()).await;
+        assert!(
+            matches!(ended.error(), Some(CallError::NoInstance(none)) if none.known == known),
+            "{ended:?}"
+        );
+        assert_eq!(ended.took, Duration::ZERO);
+        balance.apply(&members([]));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_second_attempt_goes_to_another_instance() {
+    let world = World::new(&[const { GOOD }; 3]);
+    let balance = world.balance(Strategy::P2c, &members(0..3));
+    for _ in 0..200 {
+        let mut call = call_of(Config::default());
+        for number in 1..=3 {
+            call.attempt.number = number;
+            balance
+                .clone()
+                .oneshot(call.clone())
+                .await
+                .expect("an answer");
+        }
+        let mut list = call.context.attempted();
+        list.sort_unstable_by_key(|address| address.port_u16());
+        assert_eq!(list, ["host:0", "host:1", "host:2"]);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn other_connection_settings_make_new_channels_and_end_no_call() {
+    let world = World::new(&[GOOD, GOOD]);
+    let balance = world.balance(Strategy::Random, &members(0..2));
+    for _ in 0..50 {
+        assert!(call(balance.clone()).await.ok());
+    }
+    assert_eq!(world.connections(), 2);
+    let in_flight = tokio::spawn(call(balance.clone()));
+    tokio::time::sleep(MS).await;
+    balance.reconnect(world.clone());
+    for _ in 0..50 {
+        assert!(call(balance.clone()).await.ok());
+    }
+    assert!(in_flight.await.unwrap().ok());
+    assert_eq!(world.connections(), 4);
+    // Other rules for choosing leave the connections alone.
+    balance.reconfigure(&Config::default());
+    for _ in 0..50 {
+        assert!(call(balance.clone()).await.ok());
+    }
+    assert_eq!(world.connections(), 4);
+}

@@ -1,0 +1,293 @@
+//! `[upstreams.<name>]`: how one service is found and called. Every value is stated here once, its
+//! default beside it.
+
+use std::time::Duration;
+
+use garde::Validate;
+use serde::{Deserialize, Serialize};
+
+use crate::types::{BaseUrl, ServiceName, ms, secs, within};
+
+/// How one gRPC service is found and called.
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize, Validate)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Config {
+    /// The service's name in Consul. Absent with `endpoints`, or to use the upstream's own name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[garde(custom(not_both(&self.endpoints)))]
+    pub(crate) service: Option<ServiceName>,
+    /// Fixed addresses instead of Consul.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[garde(custom(not_empty), inner(inner(custom(plain_http))))]
+    pub(crate) endpoints: Option<Vec<BaseUrl>>,
+    /// How an instance is chosen.
+    #[garde(skip)]
+    pub(crate) balancer: Strategy,
+    /// Deadline of a whole call, all attempts included.
+    #[serde(with = "humantime_serde")]
+    #[garde(custom(within(ms(10)..=secs(300))))]
+    pub(crate) timeout: Duration,
+    /// How long one attempt may take; below `timeout`, or there would be no second. The last
+    /// attempt may take all that is left of `timeout`.
+    /// Absent means 500 ms, or half of a `timeout` below a second.
+    #[serde(with = "humantime_serde", default)]
+    #[garde(inner(custom(within(ms(1)..=secs(300)))), inner(custom(below(self.timeout))))]
+    pub(crate) attempt_timeout: Option<Duration>,
+    /// Calls in flight above which further ones are shed.
+    #[garde(range(min = 1, max = 1_000_000))]
+    pub(crate) max_in_flight: usize,
+    /// How long one TCP connection may take to come up.
+    #[serde(with = "humantime_serde")]
+    #[garde(custom(within(ms(10)..=secs(60))))]
+    pub(crate) connect_timeout: Duration,
+    /// How often, while calls are open, an HTTP/2 ping asks whether a connection is alive; half
+    /// of it again without an answer closes the connection.
+    #[serde(with = "humantime_serde")]
+    #[garde(custom(within(secs(1)..=secs(3600))))]
+    pub(crate) keepalive: Duration,
+    /// When a failed call is tried again.
+    #[garde(dive)]
+    pub(crate) retry: RetryConfig,
+    /// When the circuit breaker of the whole service opens.
+    #[garde(dive)]
+    pub(crate) breaker: BreakerConfig,
+    /// When an instance is ejected.
+    #[garde(dive)]
+    pub(crate) ejection: EjectionConfig,
+}
+
+impl Config {
+    /// How long one attempt may take.
+    pub(crate) fn attempt_timeout(&self) -> Duration {
+        self.attempt_timeout
+            .unwrap_or_else(|| ms(500).min(self.timeout / 2))
+    }
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            service: None,
+            endpoints: None,
+            balancer: Strategy::P2c,
+            timeout: Duration::from_secs(2),
+            attempt_timeout: None,
+            max_in_flight: 1000,
+            connect_timeout: Duration::from_millis(200),
+            keepalive: Duration::from_secs(10),
+            retry: RetryConfig::default(),
+            breaker: BreakerConfig::default(),
+            ejection: EjectionConfig::default(),
+        }
+    }
+}
+
+/// When a failed call is tried again.
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize, Validate)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct RetryConfig {
+    /// Attempts per call, the first included; 1 turns retries off.
+    #[garde(range(min = 1, max = 10))]
+    pub(crate) max_attempts: u32,
+    /// Upper bound of the random pause before the second attempt; it doubles with each further.
+    #[serde(with = "humantime_serde")]
+    #[garde(custom(within(ms(0)..=secs(10))))]
+    pub(crate) backoff: Duration,
+    /// Upper bound of any pause.
+    #[serde(with = "humantime_serde")]
+    #[garde(custom(within(ms(0)..=secs(60))))]
+    pub(crate) backoff_max: Duration,
+    /// Retries per call, over ten seconds, 0 to 1.
+    #[garde(range(min = 0.0, max = 1.0))]
+    pub(crate) budget_ratio: f64,
+    /// Retries per second that a quiet service has in any case.
+    #[garde(range(min = 0.0, max = 1000.0))]
+    pub(crate) budget_min_per_second: f64,
+}
+
+impl Default for RetryConfig {
+    fn default() -> Self {
+        Self {
+            max_attempts: 3,
+            backoff: Duration::from_millis(25),
+            backoff_max: Duration::from_millis(250),
+            budget_ratio: 0.2,
+            budget_min_per_second: 1.0,
+        }
+    }
+}
+
+/// When the circuit breaker opens, and how it closes again.
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize, Validate)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct BreakerConfig {
+    /// Whether the breaker decides, or an operator does.
+    #[garde(skip)]
+    pub(crate) mode: BreakerMode,
+    /// Share of failures in the window that opens it, above 0 and up to 1.
+    #[garde(custom(share))]
+    pub(crate) failure_ratio: f64,
+    /// Opens after this many failures in a row instead, whatever the ratio.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[garde(inner(range(min = 1, max = 10_000)))]
+    pub(crate) consecutive_failures: Option<u32>,
+    /// Calls below which the ratio says nothing.
+    #[garde(range(min = 1, max = 100_000))]
+    pub(crate) min_calls: u32,
+    /// How far back the ratio looks.
+    #[serde(with = "humantime_serde")]
+    #[garde(custom(within(ms(100)..=secs(600))))]
+    pub(crate) window: Duration,
+    /// How long it stays open the first time; it doubles while probes keep failing.
+    #[serde(with = "humantime_serde")]
+    #[garde(custom(within(ms(10)..=secs(3600))))]
+    pub(crate) open_for: Duration,
+    /// How long it stays open at most.
+    #[serde(with = "humantime_serde")]
+    #[garde(custom(within(ms(10)..=secs(3600))), custom(not_below_open_for(self.open_for)))]
+    pub(crate) open_for_max: Duration,
+    /// Calls let through at one time while it is half-open.
+    #[garde(range(min = 1, max = 1000))]
+    pub(crate) half_open_probes: u32,
+    /// Successful probes that close it.
+    #[garde(range(min = 1, max = 1000))]
+    pub(crate) success_threshold: u32,
+}
+
+/// Who decides.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum BreakerMode {
+    /// The breaker, by what it sees.
+    #[default]
+    Auto,
+    /// An operator: no call is let through.
+    Open,
+    /// An operator: every call is let through.
+    Closed,
+}
+
+impl Default for BreakerConfig {
+    fn default() -> Self {
+        Self {
+            mode: BreakerMode::Auto,
+            failure_ratio: 0.5,
+            consecutive_failures: None,
+            min_calls: 20,
+            window: Duration::from_secs(10),
+            open_for: Duration::from_secs(5),
+            open_for_max: Duration::from_secs(60),
+            half_open_probes: 1,
+            success_threshold: 1,
+        }
+    }
+}
+
+fn share(ratio: &f64, _: &()) -> garde::Result {
+    match *ratio > 0.0 && *ratio <= 1.0 {
+        true => Ok(()),
+        false => Err(garde::Error::new(format!(
+            "{ratio} is out of range: above 0, up to 1"
+        ))),
+    }
+}
+
+fn not_below_open_for(open_for: Duration) -> impl FnOnce(&Duration, &()) -> garde::Result {
+    move |max, ()| match *max >= open_for {
+        true => Ok(()),
+        false => Err(garde::Error::new("must not be below `open_for`")),
+    }
+}
+
+/// How an instance is chosen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Strategy {
+    /// The cheaper of two random instances, by latency, failures and calls in flight.
+    P2c,
+    /// Any instance.
+    Random,
+}
+
+/// When an instance is ejected: gets no calls for a while (outlier detection; compare gRPC A50).
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize, Validate)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct EjectionConfig {
+    /// Failures in a row that eject an instance.
+    #[garde(range(min = 1, max = 1000))]
+    pub(crate) consecutive_failures: u32,
+    /// How long the first ejection lasts; it doubles with each further one.
+    #[serde(with = "humantime_serde")]
+    #[garde(custom(within(ms(100)..=secs(3600))))]
+    pub(crate) base: Duration,
+    /// How long an ejection lasts at most.
+    #[serde(with = "humantime_serde")]
+    #[garde(custom(within(ms(100)..=secs(3600))), custom(not_below_base(self.base)))]
+    pub(crate) max: Duration,
+    /// Largest share of the instances that may be ejected at one time, 0 to 1.
+    #[garde(range(min = 0.0, max = 1.0))]
+    pub(crate) max_share: f64,
+    /// Below this share of instances in rotation, 0 to 1, ejections are ignored: most of a
+    /// service failing says more about something else than about its instances.
+    #[garde(range(min = 0.0, max = 1.0))]
+    pub(crate) panic_threshold: f64,
+}
+
+impl Default for EjectionConfig {
+    fn default() -> Self {
+        Self {
+            consecutive_failures: 5,
+            base: Duration::from_secs(5),
+            max: Duration::from_secs(120),
+            max_share: 0.5,
+            panic_threshold: 0.5,
+        }
+    }
+}
+
+fn not_below_base(base: Duration) -> impl FnOnce(&Duration, &()) -> garde::Result {
+    move |max, ()| {
+        if *max >= base {
+            return Ok(());
+        }
+        Err(garde::Error::new("must not be below `base`"))
+    }
+}
+
+fn not_both(
+    endpoints: &Option<Vec<BaseUrl>>,
+) -> impl FnOnce(&Option<ServiceName>, &()) -> garde::Result + '_ {
+    move |service, ()| match (service, endpoints) {
+        (Some(_), Some(_)) => Err(garde::Error::new("set `service` or `endpoints`, not both")),
+        _ => Ok(()),
+    }
+}
+
+fn below(timeout: Duration) -> impl FnOnce(&Duration, &()) -> garde::Result {
+    move |attempt, ()| match *attempt < timeout {
+        true => Ok(()),
+        false => Err(garde::Error::new(format!(
+            "{} must be below `timeout` ({})",
+            humantime::format_duration(*attempt),
+            humantime::format_duration(timeout)
+        ))),
+    }
+}
+
+fn not_empty(endpoints: &Option<Vec<BaseUrl>>, _: &()) -> garde::Result {
+    match endpoints {
+        Some(list) if list.is_empty() => Err(garde::Error::new(
+            "name at least one address, or use `service`",
+        )),
+        _ => Ok(()),
+    }
+}
+
+fn plain_http(endpoint: &BaseUrl, _: &()) -> garde::Result {
+    if endpoint.as_str().starts_with("http://") && endpoint.authority().port_u16().is_some() {
+        return Ok(());
+    }
+    Err(garde::Error::new(format!(
+        "`{endpoint}` must be http://host:port (TLS to upstreams is not offered)"
+    )))
+}

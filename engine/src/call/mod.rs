@@ -1,0 +1,172 @@
+//! What one call to an upstream carries, what comes back, and how it ended: the bottom of
+//! resilience, balance and upstream, which pass these values to one another.
+//!
+//! A call goes down a chain of tower services as a [`Call`] (a method, an encoded message, a
+//! context) and comes back as a [`Reply`] or as [`Failed`]. None of the services is generic over
+//! messages, so that a method costs no code of theirs. [`transport`] is the one place that knows how
+//! a call travels, [`Outcome`] the one place that says what its end means.
+
+mod code;
+mod config;
+mod counted;
+mod error;
+mod guard;
+mod method;
+mod outcome;
+mod reply;
+pub(crate) mod transport;
+
+use std::{sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use http::{HeaderMap, uri::Authority};
+use parking_lot::Mutex;
+use tokio::time::Instant;
+
+#[cfg(feature = "testing")]
+pub use self::counted::{Counts, counts};
+pub use self::{code::Code, method::Method};
+pub(crate) use self::{
+    config::{BreakerConfig, BreakerMode, Config, EjectionConfig, RetryConfig, Strategy},
+    counted::{BoxFuture, boxed, now, timeout_at},
+    error::{
+        AttemptElapsed, BadReply, CallError, CircuitOpen, Failed, Lost, NoInstance, NoTimeLeft,
+        Overloaded, Pushback,
+    },
+    guard::{Guard, Guarded},
+    method::RawMethod,
+    outcome::{Effect, Outcome, Reason, Retry, TOO_LITTLE, Timing},
+    reply::{Decoded, Messages, Reply, ReplyBody},
+};
+use crate::telemetry::trace::Span;
+
+/// A service that makes calls: what every layer of a stack is and stands on.
+pub(crate) trait CallService:
+    tower::Service<Call, Response = Reply, Error = Failed>
+{
+}
+
+impl<S: tower::Service<Call, Response = Reply, Error = Failed>> CallService for S {}
+
+/// One attempt of a call on its way down the stack. A clone is another attempt of the same call.
+#[derive(Clone, Debug)]
+pub(crate) struct Call {
+    /// What all attempts share.
+    pub(crate) context: Arc<CallContext>,
+    /// When the call has to be answered, all its attempts included. Layers only bring it forward.
+    pub(crate) deadline: Option<Instant>,
+    /// Which attempt this is.
+    pub(crate) attempt: Attempt,
+    /// The state of the breaker that let it through, for its span.
+    pub(crate) breaker: Option<&'static str>,
+    /// The attempt's own span.
+    pub(crate) span: Span,
+    /// Metadata for the peer; transport adds gRPC's own.
+    pub(crate) headers: HeaderMap,
+}
+
+/// What the attempts of one call share.
+#[derive(Debug)]
+pub(crate) struct CallContext {
+    /// What is called.
+    pub(crate) method: &'static RawMethod,
+    /// The encoded request.
+    pub(crate) message: Bytes,
+    /// The upstream's configuration when the call began: a change acts on the next call.
+    pub(crate) config: Arc<Config>,
+    /// Whether the client chose the deadline: then an upstream that misses it is not at fault.
+    pub(crate) client_deadline: bool,
+    /// The call's span; attempts are its children.
+    pub(crate) span: Span,
+    /// The instances that were tried, in order.
+    attempted: Mutex<Vec<Authority>>,
+}
+
+/// Which attempt of a call it is.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Attempt {
+    /// From 1.
+    pub(crate) number: u32,
+    /// How long the call paused before it.
+    pub(crate) paused: Duration,
+    /// Whether no other will follow: cutting it short gains nothing, so it has all that is left of
+    /// the call's deadline.
+    pub(crate) last: bool,
+}
+
+impl Call {
+    /// The first, and so far the only, attempt of a call.
+    pub(crate) fn new(
+        method: &'static RawMethod,
+        message: Bytes,
+        config: Arc<Config>,
+        options: CallOptions,
+    ) -> Self {
+        Self {
+            deadline: options.deadline,
+            attempt: Attempt {
+                number: 1,
+                paused: Duration::ZERO,
+                last: true,
+            },
+            breaker: None,
+            span: Span::default(),
+            headers: HeaderMap::new(),
+            context: Arc::new(CallContext {
+                method,
+                message,
+                config,
+                client_deadline: options.client_deadline,
+                span: options.span,
+                attempted: Mutex::default(),
+            }),
+        }
+    }
+
+    /// How long the attempt that begins now may take.
+    pub(crate) fn timing(&self, now: Instant) -> Timing {
+        let config = &self.context.config;
+        let own = config.attempt_timeout();
+        let deadline = match (self.attempt.last, self.deadline) {
+            (true, Some(deadline)) => deadline,
+            (true, None) => now + config.timeout,
+            (false, Some(deadline)) => deadline.min(now + own),
+            (false, None) => now + own,
+        };
+        Timing {
+            began: now,
+            deadline,
+            // A little less is what passing through the layers costs.
+            hurried: self.context.client_deadline
+                && deadline.saturating_duration_since(now) < own.mul_f64(0.9),
+        }
+    }
+}
+
+impl CallContext {
+    /// The instances that were tried, in order.
+    pub(crate) fn attempted(&self) -> Vec<Authority> {
+        self.attempted.lock().clone()
+    }
+
+    /// How many attempts were sent to an instance.
+    pub(crate) fn attempts(&self) -> u32 {
+        self.attempted.lock().len() as u32
+    }
+
+    /// Notes that an attempt goes to `address`.
+    pub(crate) fn attempts_on(&self, address: &Authority) {
+        self.attempted.lock().push(address.clone());
+    }
+}
+
+/// What whoever makes a call knows that the call should.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct CallOptions {
+    /// The span of the field the call is for; it ends with the call.
+    pub(crate) span: Span,
+    /// When the answer is of no use any more; the upstream's own timeout applies too.
+    pub(crate) deadline: Option<Instant>,
+    /// Whether the client chose it.
+    pub(crate) client_deadline: bool,
+}

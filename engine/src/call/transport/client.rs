@@ -1,0 +1,289 @@
+//! One attempt: a message there, a message or a stream of them back, within its time.
+//!
+//! It reads with tonic's call for server streams also where one message is expected: the one for
+//! unary methods takes a second message for a success and loses the headers of an error.
+
+use std::{
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+};
+
+use bytes::{Buf, BufMut, Bytes};
+use futures_util::{Stream, StreamExt, stream};
+use http::{HeaderName, HeaderValue, uri::PathAndQuery};
+use tokio::time::Instant;
+use tonic::{
+    Extensions, Request, Status, Streaming,
+    client::Grpc,
+    codec::{BufferSettings, Codec, DecodeBuf, Decoder, EncodeBuf, Encoder},
+    metadata::MetadataMap,
+};
+
+use super::{
+    super::{
+        AttemptElapsed, BadReply, BoxFuture, Call, CallContext, CallError, Failed, Messages,
+        RawMethod, Reply, ReplyBody, Timing, boxed, now, timeout_at,
+    },
+    Channel,
+    clean::Clean,
+    status,
+};
+
+const GRPC_TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
+
+/// Sends `call` over `channel` and reads the answer: all of it for a unary method, the first
+/// message for a stream. Ends within `timing`, whatever the peer does.
+pub(crate) fn attempt<C: Channel>(
+    channel: C,
+    call: Call,
+    timing: Timing,
+) -> BoxFuture<Result<Reply, Failed>> {
+    boxed(async move {
+        let method = call.context.method;
+        let answer = timeout_at(timing.deadline, exchange(channel, call, timing));
+        let result = match answer.await {
+            Ok(result) => result,
+            Err(_) => Err(elapsed(&timing)),
+        };
+        let at = now();
+        match result {
+            Ok((first, None)) => match first.map(method.decode) {
+                Some(Ok(message)) => Ok(Reply {
+                    at,
+                    body: ReplyBody::One(message),
+                }),
+                Some(Err(error)) => Err(undecodable(&error, &timing, at)),
+                None => Err(Failed::new(BadReply::NoMessage, &timing, at)),
+            },
+            Ok((first, Some(rest))) => {
+                let first = match first.map(method.decode).transpose() {
+                    Ok(first) => first,
+                    Err(error) => return Err(undecodable(&error, &timing, at)),
+                };
+                Ok(Reply {
+                    at,
+                    body: ReplyBody::Many(Box::new(messages(first, rest, method, timing))),
+                })
+            }
+            Err(error) => Err(Failed::new(error, &timing, at)),
+        }
+    })
+}
+
+fn elapsed(timing: &Timing) -> CallError {
+    let after = timing.deadline.saturating_duration_since(timing.began);
+    AttemptElapsed { after }.into()
+}
+
+fn undecodable(error: &prost::DecodeError, timing: &Timing, at: Instant) -> Failed {
+    Failed::new(BadReply::Undecodable(error.to_string()), timing, at)
+}
+
+/// The first message, if there is one, and the rest of a stream.
+type Answer = (Option<Bytes>, Option<Streaming<Bytes>>);
+
+async fn exchange<C: Channel>(channel: C, call: Call, timing: Timing) -> Result<Answer, CallError> {
+    let Call {
+        context, headers, ..
+    } = call;
+    let method = context.method;
+    let mut metadata = MetadataMap::from_headers(headers);
+    // Servers hold a whole stream to what is announced, and only its first message is meant.
+    if !method.streaming {
+        let left = timing.deadline.saturating_duration_since(timing.began);
+        metadata.as_mut().insert(GRPC_TIMEOUT, announced(left));
+    }
+    let mut grpc = Grpc::new(Clean(channel));
+    let translated = |status| status::translate(status, || elapsed(&timing));
+    grpc.ready()
+        .await
+        .map_err(|error| translated(Status::from_error(error)))?;
+    let codec = BytesCodec {
+        message: context.message.len(),
+    };
+    let request = Request::from_parts(metadata, Extensions::default(), context);
+    let path = PathAndQuery::from_static(method.path);
+    let answer = grpc.server_streaming(request, path, codec).await;
+    let mut stream = answer.map_err(translated)?.into_inner();
+    match method.streaming {
+        true => {
+            let first = stream.message().await.map_err(translated)?;
+            Ok((first, Some(stream)))
+        }
+        false => {
+            let only = Only {
+                stream,
+                first: None,
+                ended: false,
+            };
+            match only.await {
+                Ok(Some(message)) => Ok((Some(message), None)),
+                Ok(None) => Err(BadReply::NoMessage.into()),
+                Err(Some(status)) => Err(translated(status)),
+                Err(None) => Err(BadReply::ManyMessages.into()),
+            }
+        }
+    }
+}
+
+/// The one message of a unary answer, read to its very end: tonic says only at the poll behind the
+/// last one that a message was cut off. `Err(None)` if there is another message.
+struct Only {
+    stream: Streaming<Bytes>,
+    first: Option<Bytes>,
+    ended: bool,
+}
+
+impl Future for Only {
+    type Output = Result<Option<Bytes>, Option<Status>>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.get_mut();
+        loop {
+            match ready!(Pin::new(&mut this.stream).poll_next(cx)) {
+                Some(Ok(message)) if this.first.is_none() => this.first = Some(message),
+                Some(Ok(_)) => return Poll::Ready(Err(None)),
+                Some(Err(status)) => return Poll::Ready(Err(Some(status))),
+                None if !this.ended => this.ended = true,
+                None => return Poll::Ready(Ok(this.first.take())),
+            }
+        }
+    }
+}
+
+/// The rest of a stream, which ends with its first error: tonic would go on behind it.
+fn messages(
+    first: Option<super::super::Decoded>,
+    rest: Streaming<Bytes>,
+    method: &'static RawMethod,
+    timing: Timing,
+) -> Messages {
+    // What comes later is not held to the first message's deadline.
+    let timing = Timing {
+        deadline: timing.deadline + std::time::Duration::from_secs(86_400),
+        hurried: false,
+        ..timing
+    };
+    let rest = stream::unfold(Some(rest), move |rest| async move {
+        let mut rest = rest?;
+        let failed = match rest.message().await {
+            Ok(None) => return None,
+            Ok(Some(bytes)) => match (method.decode)(bytes) {
+                Ok(message) => return Some((Ok(message), Some(rest))),
+                Err(error) => undecodable(&error, &timing, now()),
+            },
+            Err(status) => {
+                let error = status::translate(status, || elapsed(&timing));
+                Failed::new(error, &timing, now())
+            }
+        };
+        Some((Err(failed), None))
+    });
+    Messages::new(first, rest.boxed())
+}
+
+/// What is left, as `grpc-timeout` has it: at most eight digits, rounded down so that the peer gives
+/// up first.
+fn announced(left: std::time::Duration) -> HeaderValue {
+    let (number, unit) = match left.as_micros() {
+        micros @ 0..=99_999_999 => (micros as u32, b'u'),
+        micros => ((micros / 1000).min(99_999_999) as u32, b'm'),
+    };
+    let mut text = [0; 9];
+    let mut place = text.len() - 1;
+    text[place] = unit;
+    let mut rest = number;
+    loop {
+        place -= 1;
+        text[place] = b'0' + (rest % 10) as u8;
+        rest /= 10;
+        if rest == 0 || place == 0 {
+            break;
+        }
+    }
+    // Digits and a letter are always a header's value.
+    let mut value =
+        HeaderValue::from_bytes(&text[place..]).unwrap_or(HeaderValue::from_static("0u"));
+    // A number that never repeats is not worth a place in the connection's header table.
+    value.set_sensitive(true);
+    value
+}
+
+/// Puts an encoded message in, takes encoded messages out.
+struct BytesCodec {
+    /// Bytes of the request.
+    message: usize,
+}
+
+/// Bytes of the buffer that an answer begins to be read into; it grows as messages need.
+const READ_BUFFER: usize = 512;
+/// A compression flag and a length stand before each message.
+const FRAME_HEADER: usize = 5;
+
+impl Codec for BytesCodec {
+    type Encode = Arc<CallContext>;
+    type Decode = Bytes;
+    type Encoder = BytesEncoder;
+    type Decoder = BytesDecoder;
+
+    fn encoder(&mut self) -> BytesEncoder {
+        BytesEncoder(self.message + FRAME_HEADER)
+    }
+
+    fn decoder(&mut self) -> BytesDecoder {
+        BytesDecoder
+    }
+}
+
+struct BytesEncoder(usize);
+
+impl Encoder for BytesEncoder {
+    type Item = Arc<CallContext>;
+    type Error = Status;
+
+    fn encode(&mut self, call: Arc<CallContext>, to: &mut EncodeBuf<'_>) -> Result<(), Status> {
+        to.put_slice(&call.message);
+        Ok(())
+    }
+
+    fn buffer_settings(&self) -> BufferSettings {
+        BufferSettings::new(self.0, self.0)
+    }
+}
+
+struct BytesDecoder;
+
+impl Decoder for BytesDecoder {
+    type Item = Bytes;
+    type Error = Status;
+
+    fn decode(&mut self, from: &mut DecodeBuf<'_>) -> Result<Option<Bytes>, Status> {
+        Ok(Some(from.copy_to_bytes(from.remaining())))
+    }
+
+    fn buffer_settings(&self) -> BufferSettings {
+        BufferSettings::new(READ_BUFFER, READ_BUFFER)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn grpc_timeout_has_at_most_eight_digits_and_is_rounded_down() {
+        for (left, text) in [
+            (Duration::from_micros(1_999_999), "1999999u"),
+            (Duration::from_nanos(1500), "1u"),
+            (Duration::from_secs(100), "100000m"),
+            (Duration::from_micros(99_999_999), "99999999u"),
+            (Duration::from_secs(u64::from(u32::MAX)), "99999999m"),
+            (Duration::ZERO, "0u"),
+        ] {
+            assert_eq!(announced(left).to_str().unwrap(), text);
+        }
+    }
+}

@@ -1,0 +1,190 @@
+//! The command line: `bff run|check-config|print-config|schema`.
+
+use std::{env, ffi::OsString, net::SocketAddr, path::PathBuf, process::ExitCode, time::Duration};
+
+use anyhow::Context;
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
+use tokio::net::TcpListener;
+
+use crate::{
+    app::Bff,
+    config::{Problems, Sources},
+    http, telemetry,
+    types::BaseUrl,
+};
+
+/// The exit code of a bad configuration: `EX_CONFIG` of BSD's sysexits.
+const EX_CONFIG: u8 = 78;
+
+/// How long a running BFF may take to answer with its configuration.
+const ASK_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// A GraphQL backend-for-frontend over gRPC services found in Consul.
+#[derive(Debug, Parser)]
+#[command(version)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Serve until Ctrl-C or SIGTERM; prints `listening on ADDR` on standard output.
+    Run(ConfigArgs),
+    /// Print everything that is wrong with the configuration, or that nothing is.
+    CheckConfig(ConfigArgs),
+    /// Print the configuration, and where each value comes from; secrets are redacted.
+    PrintConfig(PrintArgs),
+    /// Print the GraphQL schema.
+    Schema,
+}
+
+#[derive(Debug, Args)]
+struct PrintArgs {
+    /// The effective configuration of the BFF that listens here, on this machine, such as
+    /// http://127.0.0.1:8000.
+    #[arg(long, value_name = "URL", value_parser = |url: &str| BaseUrl::try_from(url.to_owned()))]
+    live: Option<BaseUrl>,
+    #[command(flatten)]
+    config: ConfigArgs,
+}
+
+/// Where the configuration comes from. Later wins: defaults, file, Nacos (while running),
+/// environment, flags.
+#[derive(Debug, Args)]
+struct ConfigArgs {
+    /// A TOML file.
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Address to listen on (http.listen).
+    #[arg(long, value_name = "ADDR")]
+    listen: Option<SocketAddr>,
+    /// The Consul agent's HTTP API (consul.address).
+    #[arg(long, value_name = "URL")]
+    consul: Option<String>,
+    /// Any other key, such as --set upstreams.greeter.timeout=1s. May be repeated.
+    #[arg(long, value_name = "KEY=VALUE", value_parser = key_value)]
+    set: Vec<(String, String)>,
+}
+
+fn key_value(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((key, value)) => Ok((key.trim().to_owned(), value.trim().to_owned())),
+        None => Err("write it as KEY=VALUE".to_owned()),
+    }
+}
+
+impl ConfigArgs {
+    fn sources(self) -> Sources {
+        let mut flags = self.set;
+        flags.extend(
+            self.listen
+                .map(|addr| ("http.listen".to_owned(), addr.to_string())),
+        );
+        flags.extend(self.consul.map(|url| ("consul.address".to_owned(), url)));
+        let environment = env::vars_os()
+            .filter_map(|(key, value)| Some((key.into_string().ok()?, value.into_string().ok()?)))
+            .collect();
+        Sources {
+            file: self.config,
+            environment,
+            flags,
+        }
+    }
+}
+
+/// Runs the command that `args` give and says how it ended, errors on standard error.
+pub(crate) async fn run(
+    bff: Bff,
+    args: Vec<OsString>,
+    stop: impl Future<Output = ()> + Send + 'static,
+) -> ExitCode {
+    let name = bff.name();
+    let command = Cli::command().name(name).bin_name(name);
+    let parsed = command
+        .try_get_matches_from(args)
+        .and_then(|matches| Cli::from_arg_matches(&matches));
+    let cli = match parsed {
+        Ok(cli) => cli,
+        Err(error) => error.exit(),
+    };
+    match execute(bff, cli.command, stop).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) if error.is::<Problems>() => {
+            eprintln!("{error}");
+            ExitCode::from(EX_CONFIG)
+        }
+        Err(error) => {
+            eprintln!("{name}: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn execute(
+    bff: Bff,
+    command: Command,
+    stop: impl Future<Output = ()> + Send + 'static,
+) -> anyhow::Result<()> {
+    match command {
+        Command::Run(args) => {
+            let sources = args.sources();
+            // The log first, so that the rest can write to it.
+            let loaded = sources.read(bff.known())?.with(None)?;
+            let log = telemetry::init(&loaded.config.log);
+            let server = bff.start(&sources).await?;
+            let live = server.live().clone();
+            let effective = live.now();
+            log.set(&effective.config.log.filter);
+            let listen = server.listen();
+            let listener = TcpListener::bind(listen).await.with_context(|| {
+                let origin = effective
+                    .origins
+                    .at(["http", "listen"])
+                    .unwrap_or("default");
+                format!("http.listen ({origin}): cannot listen on {listen}")
+            })?;
+            // For whoever asked for port 0: the one line on standard output.
+            println!("listening on {}", listener.local_addr()?);
+            tokio::select! {
+                served = server.serve(listener, stop) => served?,
+                // Never ends.
+                () = live.each_change(effective.generation, |rules| log.set(&rules.log_filter)) => {}
+            }
+        }
+        Command::CheckConfig(args) => {
+            args.sources().read(bff.known())?.with(None)?;
+            println!("the configuration is good");
+        }
+        Command::PrintConfig(PrintArgs {
+            live: Some(url), ..
+        }) => print!("{}", ask(&url).await?),
+        Command::PrintConfig(PrintArgs { config, .. }) => {
+            let loaded = config.sources().read(bff.known())?.with(None)?;
+            print!("{}", loaded.to_toml()?);
+        }
+        Command::Schema => print!("{}", bff.sdl()),
+    }
+    Ok(())
+}
+
+/// The effective configuration of the BFF at `url`, by its own word.
+async fn ask(url: &BaseUrl) -> anyhow::Result<String> {
+    let page = format!("{url}{}", http::CONFIGZ);
+    let client = reqwest::Client::builder()
+        .no_proxy()
+        .timeout(ASK_TIMEOUT)
+        .build()?;
+    let answer = client
+        .get(&page)
+        .send()
+        .await
+        .with_context(|| format!("{page} does not answer"))?;
+    let (status, text) = (answer.status(), answer.text().await?);
+    anyhow::ensure!(
+        status.is_success(),
+        "{page} answers {status}: {}",
+        text.trim()
+    );
+    Ok(text)
+}

@@ -1,0 +1,119 @@
+//! Sources laid over one another, value by value, each with where it came from.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Map, Value as Json};
+
+/// Every value that some source set, and where it came from.
+#[derive(Debug)]
+pub(super) struct Merged {
+    pub(super) values: Json,
+    pub(super) origins: Origins,
+}
+
+/// Where values came from; those that nobody set are not in it.
+#[derive(Clone, Debug)]
+pub(crate) struct Origins(Node);
+
+#[derive(Clone, Debug)]
+enum Node {
+    Table(BTreeMap<String, Node>),
+    Value(String),
+}
+
+impl Default for Merged {
+    fn default() -> Self {
+        Self {
+            values: Json::Object(Map::new()),
+            origins: Origins(Node::Table(BTreeMap::new())),
+        }
+    }
+}
+
+impl Merged {
+    /// Lays the values of `source` over those before.
+    pub(super) fn add(&mut self, source: Json, origin: &str) {
+        add(&mut self.values, &mut self.origins.0, source, origin);
+    }
+
+    /// Sets one value.
+    pub(super) fn set(&mut self, path: &[&str], value: &str, origin: &str) {
+        let value = path.iter().rev().fold(Json::from(value), |value, key| {
+            Json::Object(Map::from_iter([((*key).to_owned(), value)]))
+        });
+        self.add(value, origin);
+    }
+}
+
+fn add(values: &mut Json, origins: &mut Node, source: Json, origin: &str) {
+    let Json::Object(source) = source else {
+        *values = source;
+        *origins = Node::Value(origin.to_owned());
+        return;
+    };
+    // What is a table takes the place of what was none.
+    if !values.is_object() {
+        *values = Json::Object(Map::new());
+    }
+    if matches!(origins, Node::Value(_)) {
+        *origins = Node::Table(BTreeMap::new());
+    }
+    if let (Json::Object(values), Node::Table(origins)) = (values, origins) {
+        for (key, value) in source {
+            let below = origins
+                .entry(key.clone())
+                .or_insert_with(|| Node::Value(String::new()));
+            add(
+                values.entry(key).or_insert(Json::Null),
+                below,
+                value,
+                origin,
+            );
+        }
+    }
+}
+
+impl Origins {
+    /// Where the value at `keys`, or the list or text it is in, came from: a file's name, a
+    /// document's, `the environment` or `command line`. `None` for a default.
+    pub(crate) fn at<'k>(&self, keys: impl IntoIterator<Item = &'k str>) -> Option<&str> {
+        let mut node = &self.0;
+        for key in keys {
+            match node {
+                Node::Table(table) => node = table.get(key)?,
+                Node::Value(_) => break,
+            }
+        }
+        match node {
+            Node::Value(origin) => Some(origin),
+            Node::Table(_) => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn later_sources_win_value_by_value_and_each_value_knows_its_own() {
+        let mut merged = Merged::default();
+        merged.add(json!({ "a": { "x": 1, "y": [1, 2] }, "b": 3 }), "file");
+        merged.add(json!({ "a": { "y": [5] }, "b": { "c": 4 } }), "document");
+        merged.set(&["a", "z"], "6", "flag");
+        assert_eq!(
+            merged.values,
+            json!({ "a": { "x": 1, "y": [5], "z": "6" }, "b": { "c": 4 } })
+        );
+        let at = |keys: &[&str]| merged.origins.at(keys.iter().copied());
+        assert_eq!(at(&["a", "x"]), Some("file"));
+        assert_eq!(at(&["a", "y"]), Some("document"));
+        assert_eq!(at(&["a", "y", "0"]), Some("document"));
+        assert_eq!(at(&["b", "c"]), Some("document"));
+        assert_eq!(at(&["a", "z"]), Some("flag"));
+        assert_eq!(at(&["a"]), None);
+        assert_eq!(at(&["nowhere"]), None);
+    }
+}

@@ -1,0 +1,301 @@
+//! From sources to a checked [`Config`], collecting every problem on the way.
+//!
+//! serde stops at the first mistake, an operator wants them all. So a value that does not fit
+//! is recorded, taken out of the merged tree (its default stands in), and the rest is read
+//! again until it fits; only then are ranges and contradictions looked at.
+
+mod merge;
+
+use std::{collections::HashMap, fs, path::PathBuf, sync::Arc};
+
+use garde::Validate;
+use serde_json::Value as Json;
+use serde_path_to_error::{Path, Segment};
+use toml_edit::{DocumentMut, TomlError};
+
+use self::merge::Merged;
+pub(crate) use self::merge::Origins;
+use super::{Config, Known, Problem, Problems, print};
+
+/// Where a configuration comes from; each source overrides the ones before it.
+#[derive(Clone, Debug, Default)]
+pub struct Sources {
+    /// A TOML file. It has to exist when it is named.
+    pub file: Option<PathBuf>,
+    /// Variables such as `BFF__HTTP__LISTEN`; those without the prefix are ignored.
+    pub environment: HashMap<String, String>,
+    /// `key = value` pairs from the command line, such as `http.listen`.
+    pub flags: Vec<(String, String)>,
+}
+
+/// A TOML document and where it came from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Document {
+    /// Such as a path, or the name of a document in Nacos.
+    pub(crate) origin: String,
+    /// TOML, hopefully.
+    pub(crate) text: String,
+}
+
+/// The sources as they were when the program started: what a document from outside is put
+/// between. A file that is edited later changes nothing before a restart.
+#[derive(Clone, Debug)]
+pub(crate) struct SourcesRead {
+    known: Arc<Known>,
+    file: Option<Document>,
+    environment: HashMap<String, String>,
+    flags: Vec<(String, String)>,
+}
+
+/// A checked configuration and where its values came from.
+#[derive(Clone, Debug)]
+pub(crate) struct Loaded {
+    /// The configuration.
+    pub(crate) config: Config,
+    /// Where each value came from.
+    pub(crate) origins: Origins,
+}
+
+impl Loaded {
+    /// The configuration as TOML, each value with a comment that says where it came from, secrets
+    /// redacted.
+    ///
+    /// # Errors
+    /// Never for what was loaded; the TOML writer's type asks for it.
+    pub(crate) fn to_toml(&self) -> anyhow::Result<String> {
+        print::annotated(&self.config, |path| {
+            self.origins.at(path.iter().map(String::as_str))
+        })
+    }
+}
+
+/// Where values of variables and of the command line say they come from.
+const ENVIRONMENT: &str = "the environment";
+const FLAGS: &str = "command line";
+/// What the name of a variable begins with that is a key.
+const PREFIX: &str = "BFF__";
+
+impl Sources {
+    /// Reads the file, if there is one.
+    ///
+    /// # Errors
+    /// One of [`Problems`] that names a file which cannot be read.
+    pub(crate) fn read(&self, known: Arc<Known>) -> Result<SourcesRead, Problems> {
+        let file = self.file.as_ref().map(|path| {
+            let origin = path.display().to_string();
+            match fs::read_to_string(path) {
+                Ok(text) => Ok(Document { origin, text }),
+                Err(error) => Err(Problems(vec![Problem {
+                    key: String::new(),
+                    origin: None,
+                    message: format!("{origin} cannot be read: {error}"),
+                }])),
+            }
+        });
+        Ok(SourcesRead {
+            known,
+            file: file.transpose()?,
+            environment: self.environment.clone(),
+            flags: self.flags.clone(),
+        })
+    }
+}
+
+impl SourcesRead {
+    /// Merges and checks what was given, with `document` between the file and the environment.
+    ///
+    /// # Errors
+    /// [`Problems`] with one entry for every unknown key, wrong type or unit, value out of range
+    /// and contradiction. A document that is no TOML is one problem on its own, because nothing
+    /// can be said about its keys.
+    pub(crate) fn with(&self, document: Option<&Document>) -> Result<Loaded, Problems> {
+        let Merged {
+            values: mut tree,
+            origins,
+        } = self
+            .merge(document)
+            .map_err(|problem| Problems(vec![problem]))?;
+        let mut problems = Vec::new();
+        let mut coerced = Vec::new();
+        let mut config = loop {
+            let error = match serde_path_to_error::deserialize::<_, Config>(&tree) {
+                Ok(config) => break config,
+                Err(error) => error,
+            };
+            let key = error.path().to_string();
+            // The environment only has strings: read one as a literal before calling it wrong.
+            if !coerced.contains(&key) && coerce_string(&mut tree, error.path()) {
+                coerced.push(key);
+                continue;
+            }
+            let removed = remove(&mut tree, error.path());
+            problems.push(Problem {
+                origin: origins.at(keys_of(error.path())).map(str::to_owned),
+                message: explain(error.inner()),
+                key,
+            });
+            if !removed {
+                // Nothing left that could be taken out; what was found so far is the answer.
+                break Config::default();
+            }
+        };
+        if let Err(report) = config.validate() {
+            for (path, error) in report.iter() {
+                let key = path.to_string();
+                problems.push(Problem {
+                    origin: origins.at(key.split('.')).map(str::to_owned),
+                    message: error.to_string(),
+                    key,
+                });
+            }
+        }
+        problems.extend(unreachable(&config));
+        problems.extend(self.known.complete(&mut config, &origins));
+        if problems.is_empty() {
+            return Ok(Loaded { config, origins });
+        }
+        problems.sort_by(|a, b| a.key.cmp(&b.key));
+        Err(Problems(problems))
+    }
+
+    fn merge(&self, document: Option<&Document>) -> Result<Merged, Problem> {
+        let mut merged = Merged::default();
+        if let Some(file) = &self.file {
+            merged.add(file.values()?, &file.origin);
+        }
+        if let Some(document) = document {
+            let values = document.values()?;
+            if values.get("nacos").is_some() {
+                return Err(Problem {
+                    key: "nacos".to_owned(),
+                    origin: Some(document.origin.clone()),
+                    message: "where Nacos is cannot be said in Nacos: set it in the file, the \
+                              environment or by flags"
+                        .to_owned(),
+                });
+            }
+            merged.add(values, &document.origin);
+        }
+        for (name, value) in &self.environment {
+            if let Some(key) = name.to_ascii_uppercase().strip_prefix(PREFIX) {
+                let key = key.to_ascii_lowercase();
+                merged.set(&key.split("__").collect::<Vec<_>>(), value, ENVIRONMENT);
+            }
+        }
+        for (key, value) in &self.flags {
+            merged.set(&key.split('.').collect::<Vec<_>>(), value, FLAGS);
+        }
+        Ok(merged)
+    }
+}
+
+impl Document {
+    /// The values of the document. What is wrong with it is told without a word of it: a line may
+    /// hold a secret.
+    fn values(&self) -> Result<Json, Problem> {
+        let problem = |message: String| Problem {
+            key: String::new(),
+            origin: None,
+            message: format!("{}: no TOML, {message}", self.origin),
+        };
+        let document: DocumentMut = self.text.parse().map_err(|error: TomlError| {
+            let before = error.span().and_then(|span| self.text.get(..span.start));
+            let line = before.map_or(1, |before| before.matches('\n').count() + 1);
+            problem(format!("line {line}: {}", error.message()))
+        })?;
+        toml_edit::de::from_document(document).map_err(|error| problem(error.message().to_owned()))
+    }
+}
+
+/// A listener that Consul is told of, but that it could not reach.
+fn unreachable(config: &Config) -> Option<Problem> {
+    let registers = config.consul.register && config.consul.advertise.is_none();
+    (registers && config.http.listen.ip().is_unspecified()).then(|| Problem {
+        key: "consul.advertise".to_owned(),
+        origin: None,
+        message: format!(
+            "http.listen is {}, which is every address and so none that Consul could reach: \
+             set this to host:port, or consul.register to false",
+            config.http.listen
+        ),
+    })
+}
+
+/// The names on the way to `path`. A list is one value to its author: a bad item condemns the
+/// list.
+fn keys_of(path: &Path) -> impl Iterator<Item = &str> {
+    path.iter().filter_map(|segment| match segment {
+        Segment::Map { key } => Some(key.as_str()),
+        Segment::Seq { .. } | Segment::Enum { .. } | Segment::Unknown => None,
+    })
+}
+
+/// The table that holds the value at `path`, and the value's name in it.
+fn parent_of<'a>(tree: &'a mut Json, path: &Path) -> Option<(&'a mut Json, String)> {
+    let keys: Vec<&str> = keys_of(path).collect();
+    let (last, parents) = keys.split_last()?;
+    let mut node = tree;
+    for key in parents {
+        node = node.get_mut(key)?;
+    }
+    node.get(last)?;
+    Some((node, (*last).to_owned()))
+}
+
+fn remove(tree: &mut Json, path: &Path) -> bool {
+    parent_of(tree, path)
+        .and_then(|(parent, key)| parent.as_object_mut()?.remove(&key))
+        .is_some()
+}
+
+fn coerce_string(tree: &mut Json, path: &Path) -> bool {
+    let Some((parent, key)) = parent_of(tree, path) else {
+        return false;
+    };
+    let Some(slot) = parent.get_mut(&key) else {
+        return false;
+    };
+    let Some(literal) = slot
+        .as_str()
+        .and_then(|text| serde_json::from_str::<Json>(text).ok())
+    else {
+        return false;
+    };
+    if literal.is_string() || literal.is_object() || literal.is_null() {
+        return false;
+    }
+    *slot = literal;
+    true
+}
+
+/// serde's own words, with the nearest known key where a key is unknown.
+fn explain(error: &serde_json::Error) -> String {
+    let text = error.to_string();
+    // The text of a wrong type may be a secret that is in the wrong place.
+    if let Some(rest) = text.strip_prefix("invalid type: string \"")
+        && let Some((_, expected)) = rest.rsplit_once("\", expected ")
+    {
+        return format!("invalid type: a string, expected {expected}");
+    }
+    if text.ends_with("expected a duration") {
+        return text + " such as 500ms or 2s";
+    }
+    let mut quoted = text.split('`').skip(1).step_by(2);
+    if !text.starts_with("unknown field") {
+        return text;
+    }
+    let Some(unknown) = quoted.next() else {
+        return text;
+    };
+    let nearest = quoted
+        .map(|known| (strsim::osa_distance(unknown, known), known))
+        .filter(|(distance, _)| *distance <= 3)
+        .min();
+    match nearest {
+        Some((_, known)) => format!("unknown key, did you mean `{known}`?"),
+        None => text.replacen("unknown field", "unknown key", 1),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,232 @@
+//! Sources merged, mistakes found.
+
+use std::{fs, time::Duration};
+
+use super::*;
+use crate::config::{Config, Known};
+use crate::simulation::toml;
+
+/// What the greeter's program knows.
+pub(crate) fn known() -> Arc<Known> {
+    crate::simulation::known()
+}
+
+fn load(sources: &Sources) -> Result<Config, Problems> {
+    Ok(sources.read(known())?.with(None)?.config)
+}
+
+fn from_file(text: &str) -> Result<Config, Problems> {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("bff.toml");
+    fs::write(&file, text).unwrap();
+    load(&Sources {
+        file: Some(file),
+        ..Sources::default()
+    })
+}
+
+fn from_environment(pairs: &[(&str, &str)]) -> Result<Config, Problems> {
+    let environment = pairs
+        .iter()
+        .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()))
+        .collect();
+    load(&Sources {
+        environment,
+        ..Sources::default()
+    })
+}
+
+fn keys(problems: Problems) -> Vec<String> {
+    problems.0.into_iter().map(|problem| problem.key).collect()
+}
+
+#[test]
+fn nothing_configured_is_a_valid_configuration() {
+    let config = load(&Sources::default()).unwrap();
+    assert_eq!(config.http.listen.to_string(), "127.0.0.1:8000");
+    assert_eq!(config.upstreams["greeter"].timeout, Duration::from_secs(2));
+}
+
+#[test]
+fn three_mistakes_in_a_file_are_all_named_with_their_keys() {
+    let problems = from_file(
+        r#"
+        [http]
+        listne = "127.0.0.1:8000"
+        [upstreams.greeter]
+        timeout = "2 parsecs"
+        [graphql]
+        max_depth = 0
+        "#,
+    )
+    .unwrap_err();
+    let text = problems.to_string();
+    assert_eq!(
+        keys(problems),
+        [
+            "graphql.max_depth",
+            "http.listne",
+            "upstreams.greeter.timeout"
+        ],
+        "{text}"
+    );
+    assert!(text.contains("did you mean `listen`?"), "{text}");
+    assert!(text.contains("bff.toml"), "{text}");
+}
+
+#[test]
+fn the_environment_overrides_the_file_and_flags_override_both() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("bff.toml");
+    fs::write(
+        &file,
+        "[graphql]\nmax_depth = 3\nmax_complexity = 30\nplayground = false",
+    )
+    .unwrap();
+    let config = load(&Sources {
+        file: Some(file),
+        environment: [
+            ("BFF__GRAPHQL__MAX_DEPTH".to_owned(), "4".to_owned()),
+            ("BFF__GRAPHQL__MAX_COMPLEXITY".to_owned(), "40".to_owned()),
+            ("UNRELATED".to_owned(), "x".to_owned()),
+        ]
+        .into(),
+        flags: vec![("graphql.max_complexity".to_owned(), "50".to_owned())],
+    })
+    .unwrap();
+    assert_eq!(config.graphql.max_depth, 4);
+    assert_eq!(config.graphql.max_complexity, 50);
+    assert!(!config.graphql.playground);
+}
+
+#[test]
+fn a_misspelt_environment_variable_is_refused() {
+    let problems = from_environment(&[("BFF__HTTP__LISSEN", "127.0.0.1:1")]).unwrap_err();
+    assert_eq!(keys(problems), ["http.lissen"]);
+}
+
+#[test]
+fn a_token_of_digits_from_the_environment_stays_a_string_and_is_never_printed() {
+    let config = from_environment(&[("BFF__CONSUL__TOKEN", "0012345")]).unwrap();
+    let token = config.consul.token.as_ref().unwrap();
+    assert_eq!(token.reveal(), "0012345");
+    let printed = toml(&config);
+    assert!(!printed.contains("0012345"), "{printed}");
+    assert!(printed.contains("[redacted]"), "{printed}");
+    assert!(!format!("{config:?}").contains("0012345"));
+}
+
+#[test]
+fn a_file_that_is_not_toml_is_one_problem_that_names_the_file_and_the_line() {
+    let problems = from_file("[http\nlisten = 1").unwrap_err().to_string();
+    assert!(
+        problems.contains("bff.toml") && problems.contains("line 1"),
+        "{problems}"
+    );
+}
+
+#[test]
+fn an_attempt_timeout_that_nobody_wrote_follows_the_timeout() {
+    let attempt =
+        |text: &str| from_file(text).map(|config| config.upstreams["greeter"].attempt_timeout());
+    let ms = Duration::from_millis;
+    assert_eq!(attempt("").unwrap(), ms(500));
+    assert_eq!(
+        attempt("[upstreams.greeter]\ntimeout = '5s'").unwrap(),
+        ms(500)
+    );
+    assert_eq!(
+        attempt("[upstreams.greeter]\ntimeout = '200ms'").unwrap(),
+        ms(100)
+    );
+}
+
+#[test]
+fn a_wildcard_listener_that_registers_has_to_say_where_it_is_reached() {
+    let problems = from_file("[http]\nlisten = '0.0.0.0:80'").unwrap_err();
+    assert_eq!(keys(problems), ["consul.advertise"]);
+    let good = "[http]\nlisten = '0.0.0.0:80'\n[consul]\nadvertise = 'bff.internal:80'";
+    assert!(from_file(good).is_ok());
+}
+
+#[test]
+fn a_limit_on_a_field_that_the_schema_does_not_have_names_the_nearest() {
+    let text = "[rate_limit.fields.'Query.helo']\ncalls = 1\nperiod = '1m'";
+    let problems = from_file(text).unwrap_err();
+    assert!(problems.to_string().contains("`Query.hello`"), "{problems}");
+    assert_eq!(keys(problems), ["rate_limit.fields.Query.helo"]);
+    let text = "[rate_limit.fields.'Query.hello']\ncalls = 0\nperiod = '1 fortnight'";
+    let problems = from_file(text).unwrap_err();
+    assert!(problems.to_string().contains("period"), "{problems}");
+}
+
+#[test]
+fn contradictions_within_an_upstream_are_refused() {
+    for (text, key) in [
+        ("timeout = '1s'\nattempt_timeout = '1s'", "attempt_timeout"),
+        ("retry.max_attempts = 0", "retry.max_attempts"),
+        ("retry.budget_ratio = 1.5", "retry.budget_ratio"),
+        ("breaker.failure_ratio = 1.01", "breaker.failure_ratio"),
+        ("breaker.failure_ratio = 0", "breaker.failure_ratio"),
+        ("breaker.open_for = '2m'", "breaker.open_for_max"),
+        ("ejection.base = '10m'", "ejection.max"),
+        ("max_in_flight = 0", "max_in_flight"),
+        ("service = 'a'\nendpoints = ['http://h:1']", "service"),
+        ("endpoints = []", "endpoints"),
+    ] {
+        let problems = from_file(&format!("[upstreams.greeter]\n{text}")).unwrap_err();
+        assert_eq!(
+            keys(problems),
+            [format!("upstreams.greeter.{key}")],
+            "{text}"
+        );
+    }
+}
+
+#[test]
+fn an_upstream_nobody_calls_is_refused_and_the_known_ones_are_named() {
+    let problems = from_file("[upstreams.greter]\nservice = \"x\"").unwrap_err();
+    assert!(problems.to_string().contains("greeter"), "{problems}");
+    assert_eq!(keys(problems), ["upstreams.greter"]);
+}
+
+#[test]
+fn what_print_config_prints_is_a_configuration() {
+    let printed = toml(&load(&Sources::default()).unwrap());
+    let again = from_file(&printed).unwrap();
+    assert_eq!(toml(&again), printed);
+}
+
+#[test]
+fn the_documented_file_holds_exactly_the_defaults() {
+    let documented = from_file(include_str!("../../../../bff/bff.toml")).unwrap();
+    let defaults = load(&Sources::default()).unwrap();
+    assert_eq!(toml(&documented), toml(&defaults));
+}
+
+#[test]
+fn a_section_whose_name_is_a_path_is_an_unknown_key() {
+    for name in ["http[100000000]", "nacos.server", "a b", "größe"] {
+        let problems = from_file(&format!("\"{name}\" = 1")).unwrap_err();
+        assert_eq!(keys(problems), [name]);
+    }
+}
+
+#[test]
+fn no_message_repeats_what_may_be_a_secret() {
+    for text in [
+        "[consul]\ntoken = \"hun\"ter2\"",
+        "[consul]\naddress = \"http://u:hunter2@h:1\"",
+        "[rate_limit]\nredis = \"redis://:hunter2@h\"",
+        "[rate_limit.redis]\nurl = \"rediss://:hunter2@h\"",
+        "[telemetry]\nendpoint = \"grpc://u:hunter2@h:1\"",
+        "[nacos]\nserver = \"u:hunter2@h:1\"",
+        "[nacos]\nusername = \"u\"\npassword = 5\n[http]\nlisten = 1",
+    ] {
+        let problems = from_file(text).unwrap_err().to_string();
+        assert!(
+            !problems.contains("hunter2") && !problems.contains("ter2"),
+            "{problems}"
+        );
+    }
+}

@@ -1,0 +1,98 @@
+//! How the configuration centre is doing.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+use tracing::{info, warn};
+
+/// How the configuration centre is doing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct NacosStatus {
+    /// The document, as messages name it.
+    pub(crate) document: String,
+    /// When it was last asked successfully; the start if never.
+    pub(crate) answered: Instant,
+    /// What it said, or why it said nothing.
+    pub(crate) state: NacosState,
+}
+
+/// What the configuration centre said.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum NacosState {
+    /// There was no time for an answer yet.
+    NotAsked,
+    /// The document is there.
+    Found,
+    /// There is no such document.
+    Missing,
+    /// It cannot be asked, for this reason.
+    Failing(String),
+}
+
+impl NacosState {
+    /// Every state's name.
+    pub(crate) const NAMES: [&'static str; 4] = ["not_asked", "found", "missing", "failing"];
+
+    /// The state in metrics.
+    pub(crate) fn name(&self) -> &'static str {
+        match self {
+            Self::NotAsked => "not_asked",
+            Self::Found => "found",
+            Self::Missing => "missing",
+            Self::Failing(_) => "failing",
+        }
+    }
+}
+
+impl NacosStatus {
+    /// For how long nothing has been heard of it; zero while it answers.
+    pub(crate) fn staleness(&self, now: Instant) -> Duration {
+        match self.state {
+            NacosState::Failing(_) | NacosState::NotAsked => {
+                now.saturating_duration_since(self.answered)
+            }
+            NacosState::Found | NacosState::Missing => Duration::ZERO,
+        }
+    }
+
+    /// How it is doing, in a sentence.
+    pub(crate) fn describe(&self, now: Instant) -> String {
+        let document = &self.document;
+        match &self.state {
+            NacosState::NotAsked => format!("{document} is being asked for"),
+            NacosState::Found => format!("{document} is followed"),
+            NacosState::Missing => format!("{document} does not exist (yet)"),
+            NacosState::Failing(problem) => {
+                let stale = Duration::from_secs(self.staleness(now).as_secs());
+                let stale = humantime::format_duration(stale);
+                format!("{document} cannot be asked for, for {stale}: {problem}")
+            }
+        }
+    }
+}
+
+/// Says what changed about Nacos itself, once.
+pub(crate) fn log_change(before: &NacosStatus, state: &NacosState) {
+    let document = &before.document;
+    match (&before.state, state) {
+        (NacosState::Failing(before), NacosState::Failing(problem)) if before == problem => {}
+        (_, NacosState::Failing(problem)) => {
+            warn!(
+                document,
+                problem, "Nacos cannot be asked, what is in force stays"
+            );
+        }
+        (NacosState::Failing(_), NacosState::Found) => info!(document, "Nacos answers"),
+        (NacosState::Missing, NacosState::Missing) => {}
+        (NacosState::Found, NacosState::Missing) => {
+            warn!(
+                document,
+                "the document is gone from Nacos, what is in force stays"
+            );
+        }
+        (_, NacosState::Missing) => {
+            info!(document, "there is no such document in Nacos yet");
+        }
+        (_, NacosState::Found | NacosState::NotAsked) => {}
+    }
+}

@@ -1,0 +1,123 @@
+//! What resolvers call.
+
+use async_graphql::{Context, Error, Result};
+use futures_util::{StreamExt, stream::BoxStream};
+use opentelemetry::{KeyValue, trace::SpanKind};
+use prost::Message;
+
+use super::error;
+use crate::{
+    call::{CallOptions, Method, transport::Http2},
+    telemetry::trace::Span,
+    upstream::{Connected, Upstream, Upstreams},
+};
+
+/// Calls to upstreams from a resolver's context: with the request's deadline, in a span of the
+/// field's own, through the whole resilience stack.
+///
+/// ```
+/// # use async_graphql::{Context, Object, Result};
+/// # use bff_engine::{CallExt, Method, Upstream};
+/// # struct Greeter;
+/// # impl Upstream for Greeter {
+/// #     const NAME: &'static str = "greeter";
+/// #     const SERVICE: &'static str = "greeter-srv";
+/// # }
+/// static SAY_HELLO: Method<Greeter, String, String> =
+///     Method::unary("/helloworld.Greeter/SayHello").idempotent();
+///
+/// # struct Query;
+/// #[Object]
+/// impl Query {
+///     // Nullable, so that a failed call leaves the field's siblings alone.
+///     async fn hello(&self, ctx: &Context<'_>, name: String) -> Option<Result<String>> {
+///         Some(ctx.call(&SAY_HELLO, &name).await)
+///     }
+/// }
+/// ```
+pub trait CallExt {
+    /// Calls a unary method.
+    ///
+    /// # Errors
+    /// A field error with its code in `extensions`, fit for a client; details are in the log.
+    fn call<U, Q, R>(
+        &self,
+        method: &'static Method<U, Q, R>,
+        request: &Q,
+    ) -> impl Future<Output = Result<R>> + Send
+    where
+        U: Upstream,
+        Q: Message,
+        R: Message + Default + 'static;
+
+    /// Calls a method that answers with a stream; dropping the stream cancels the call.
+    ///
+    /// # Errors
+    /// As [`call`](Self::call), when the first message does not come; a stream that breaks later
+    /// ends with such an error.
+    fn stream<U, Q, R>(
+        &self,
+        method: &'static Method<U, Q, R>,
+        request: &Q,
+    ) -> impl Future<Output = Result<BoxStream<'static, Result<R>>>> + Send
+    where
+        U: Upstream,
+        Q: Message,
+        R: Message + Default + 'static;
+}
+
+impl CallExt for Context<'_> {
+    async fn call<U, Q, R>(&self, method: &'static Method<U, Q, R>, request: &Q) -> Result<R>
+    where
+        U: Upstream,
+        Q: Message,
+        R: Message + Default + 'static,
+    {
+        let upstream = upstream::<U>(self)?;
+        let answer = upstream.unary(method, request, options(self)).await;
+        answer.map_err(|failed| error::upstream(&failed))
+    }
+
+    async fn stream<U, Q, R>(
+        &self,
+        method: &'static Method<U, Q, R>,
+        request: &Q,
+    ) -> Result<BoxStream<'static, Result<R>>>
+    where
+        U: Upstream,
+        Q: Message,
+        R: Message + Default + 'static,
+    {
+        let upstream = upstream::<U>(self)?;
+        let answer = upstream.server_streaming(method, request, options(self));
+        let messages = answer.await.map_err(|failed| error::upstream(&failed))?;
+        let messages = messages.map(|message| message.map_err(|failed| error::upstream(&failed)));
+        Ok(messages.boxed())
+    }
+}
+
+fn upstream<'a, U: Upstream>(ctx: &'a Context<'_>) -> Result<&'a Connected<Http2>> {
+    let upstreams = ctx.data::<Upstreams>()?;
+    upstreams.get::<U>().ok_or_else(|| {
+        let name = U::NAME;
+        Error::new(format!("the upstream {name} is not part of this program"))
+    })
+}
+
+/// What a call made for this field should know: the request's deadline, shared by all fields, and a
+/// span of the field's own.
+fn options(ctx: &Context<'_>) -> CallOptions {
+    let options = ctx.data_opt::<CallOptions>().cloned().unwrap_or_default();
+    // The operation's span, or in a subscription the one that was started for it.
+    let operation = ctx.data_opt::<Span>().cloned().unwrap_or_default();
+    let name = ctx.field().name();
+    let span = operation.child(SpanKind::Internal, || {
+        let path = ctx.path_node.as_ref().map(ToString::to_string);
+        let attributes = vec![
+            KeyValue::new("graphql.field.name", name.to_owned()),
+            KeyValue::new("graphql.field.path", path.unwrap_or_default()),
+        ];
+        (name.to_owned(), attributes)
+    });
+    CallOptions { span, ..options }
+}

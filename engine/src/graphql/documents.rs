@@ -1,0 +1,283 @@
+//! Documents that were analysed before. A frontend asks the same few questions all day, and reading
+//! one is more than half of what a small query costs.
+
+use std::{
+    fmt::Write,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use async_graphql::{
+    Name, ServerError,
+    parser::{
+        parse_query,
+        types::{ExecutableDocument, OperationDefinition, OperationType, Selection, SelectionSet},
+    },
+};
+use opentelemetry::{KeyValue, metrics::Meter};
+use quick_cache::{Weighter, sync::Cache};
+use sha2::{Digest, Sha256};
+
+use super::{order::Order, scan, size};
+use crate::telemetry::metrics::{Kind, observe};
+
+/// Bytes of the documents that are remembered together. Parsed, a byte may become a hundred, so
+/// this bounds the memory at a dozen megabytes, whatever is asked.
+const REMEMBERED: u64 = 128 * 1024;
+/// A longer document is not remembered.
+const LONGEST: usize = 8 * 1024;
+/// A document of the usual size.
+const USUAL: u64 = 256;
+
+/// The documents asked for most often. Those that are asked for once do not push them out, and a
+/// look does not keep others from looking: the cache is in shards, and a hit takes no exclusive lock.
+#[derive(Debug)]
+pub(crate) struct Documents {
+    cache: Cache<Box<str>, Arc<Document>, Bytes>,
+    hits: AtomicU64,
+    misses: AtomicU64,
+}
+
+/// What a remembered document weighs: its text.
+#[derive(Clone, Debug)]
+struct Bytes;
+
+impl Weighter<Box<str>, Arc<Document>> for Bytes {
+    fn weight(&self, text: &Box<str>, _: &Arc<Document>) -> u64 {
+        text.len() as u64
+    }
+}
+
+/// A text that should be a document, and all that is known of it before it runs.
+#[derive(Debug)]
+pub(crate) struct Document {
+    /// The first half of the text's SHA-256 in hexadecimal: enough to find it, and no word of a
+    /// client's.
+    pub(crate) hash: String,
+    /// The document, or why it is not executed.
+    pub(crate) analysed: Result<Analysed, ServerError>,
+}
+
+/// A document that was read.
+#[derive(Debug)]
+pub(crate) struct Analysed {
+    /// What the library executes.
+    pub(crate) parsed: ExecutableDocument,
+    operations: Vec<Operation>,
+}
+
+/// One operation of a document.
+#[derive(Debug)]
+pub(crate) struct Operation {
+    /// `query`, `mutation` or `subscription`.
+    pub(crate) kind: &'static str,
+    /// Its name, if it has one.
+    pub(crate) name: Option<Name>,
+    /// The order its answer has.
+    pub(crate) order: Order,
+    /// The fields of its root, through its fragments: response key and name.
+    pub(crate) root_fields: Vec<(Name, Name)>,
+}
+
+impl Document {
+    fn new(text: &str) -> Self {
+        let digest = Sha256::digest(text);
+        let hash = digest[..16].iter().fold(String::new(), |mut text, byte| {
+            // Writing to a String cannot fail.
+            let _ = write!(text, "{byte:02x}");
+            text
+        });
+        Self {
+            hash,
+            analysed: analyse(text),
+        }
+    }
+
+    /// The operation that a request with this operation name means: without a name, the only one.
+    pub(crate) fn operation(&self, name: Option<&str>) -> Option<&Operation> {
+        let operations = &self.analysed.as_ref().ok()?.operations;
+        match name {
+            None if operations.len() == 1 => operations.first(),
+            None => None,
+            Some(name) => operations
+                .iter()
+                .find(|operation| operation.name.as_deref() == Some(name)),
+        }
+    }
+}
+
+fn analyse(text: &str) -> Result<Analysed, ServerError> {
+    scan::check(text).map_err(|too_large| ServerError::new(too_large.to_string(), None))?;
+    let parsed = parse_query(text)?;
+    size::check(&parsed)?;
+    let operations = parsed
+        .operations
+        .iter()
+        .map(|(name, definition)| Operation::new(&parsed, name, &definition.node))
+        .collect();
+    Ok(Analysed { parsed, operations })
+}
+
+impl Operation {
+    fn new(
+        document: &ExecutableDocument,
+        name: Option<&Name>,
+        definition: &OperationDefinition,
+    ) -> Self {
+        let selections = &definition.selection_set.node;
+        let mut root = Vec::new();
+        root_fields(document, selections, &mut root);
+        Self {
+            kind: match definition.ty {
+                OperationType::Query => "query",
+                OperationType::Mutation => "mutation",
+                OperationType::Subscription => "subscription",
+            },
+            name: name.cloned(),
+            order: Order::of(document, selections),
+            root_fields: root,
+        }
+    }
+}
+
+/// The document's size has been checked: it can be followed.
+fn root_fields(
+    document: &ExecutableDocument,
+    selections: &SelectionSet,
+    fields: &mut Vec<(Name, Name)>,
+) {
+    for selection in &selections.items {
+        match &selection.node {
+            Selection::Field(field) => {
+                let key = field.node.response_key().node.clone();
+                fields.push((key, field.node.name.node.clone()));
+            }
+            Selection::InlineFragment(inline) => {
+                root_fields(document, &inline.node.selection_set.node, fields);
+            }
+            Selection::FragmentSpread(spread) => {
+                if let Some(fragment) = document.fragments.get(&spread.node.fragment_name.node) {
+                    root_fields(document, &fragment.node.selection_set.node, fields);
+                }
+            }
+        }
+    }
+}
+
+impl Default for Documents {
+    fn default() -> Self {
+        Self {
+            cache: Cache::with_weighter((REMEMBERED / USUAL) as usize, REMEMBERED, Bytes),
+            hits: AtomicU64::new(0),
+            misses: AtomicU64::new(0),
+        }
+    }
+}
+
+impl Documents {
+    /// The document that `text` is.
+    pub(crate) fn get(&self, text: &str) -> Arc<Document> {
+        if let Some(document) = self.cache.get(text) {
+            self.hits.fetch_add(1, Ordering::Relaxed);
+            return document;
+        }
+        self.misses.fetch_add(1, Ordering::Relaxed);
+        let document = Arc::new(Document::new(text));
+        // Also one that is refused: it costs as much to read as a good one.
+        if text.len() <= LONGEST {
+            self.cache.insert(text.into(), Arc::clone(&document));
+        }
+        document
+    }
+
+    /// How many documents had been analysed before, and how many had not.
+    fn hits_and_misses(&self) -> (u64, u64) {
+        let read = |count: &AtomicU64| count.load(Ordering::Relaxed);
+        (read(&self.hits), read(&self.misses))
+    }
+
+    /// Registers the instruments of `documents`.
+    pub(crate) fn register(meter: &Meter, documents: &Arc<Self>) {
+        let each = Arc::clone(documents);
+        observe(
+            meter,
+            Kind::Counter,
+            "bff.graphql.documents",
+            "",
+            "Documents that had been analysed before (hit), and had not (miss).",
+            move |observe| {
+                let (hits, misses) = each.hits_and_misses();
+                observe(hits as f64, &[KeyValue::new("cache", "hit")]);
+                observe(misses as f64, &[KeyValue::new("cache", "miss")]);
+            },
+        );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_document_is_analysed_once_also_one_that_is_refused() {
+        let documents = Documents::default();
+        for _ in 0..3 {
+            assert!(documents.get("{ hello { message } }").analysed.is_ok());
+            assert!(documents.get("{ hello").analysed.is_err());
+        }
+        assert_eq!(documents.hits_and_misses(), (4, 2));
+        assert_eq!(documents.get("{ hello }").hash.len(), 32);
+        let long = format!("{{ {} }}", "a ".repeat(LONGEST / 2));
+        let misses = documents.hits_and_misses().1;
+        documents.get(&long);
+        documents.get(&long);
+        assert_eq!(
+            documents.hits_and_misses().1,
+            misses + 2,
+            "a long one is not remembered"
+        );
+    }
+
+    #[test]
+    fn documents_that_are_asked_for_once_neither_fill_the_memory_nor_wipe_the_hot_ones() {
+        let documents = Documents::default();
+        let hot: Vec<_> = (0..20)
+            .map(|n| format!("{{ hot{n} {{ message }} }}"))
+            .collect();
+        let ask_hot = || hot.iter().for_each(|text| drop(documents.get(text)));
+        (0..5).for_each(|_| ask_hot());
+        for n in 0..100_000 {
+            documents.get(&format!("{{ cold{n} {{ message }} }}"));
+        }
+        assert!(documents.cache.weight() <= REMEMBERED);
+        let hits = documents.hits_and_misses().0;
+        ask_hot();
+        assert_eq!(documents.hits_and_misses().0 - hits, 20);
+    }
+
+    #[test]
+    fn the_operation_that_runs_is_found_by_its_name_or_is_the_only_one() {
+        let documents = Documents::default();
+        let kind = |text: &str, name: Option<&str>| {
+            let document = documents.get(text);
+            document.operation(name).map(|operation| operation.kind)
+        };
+        let two = "query A { a } subscription B { b }";
+        assert_eq!(kind(two, Some("B")), Some("subscription"));
+        assert_eq!(kind(two, Some("C")), None);
+        assert_eq!(kind(two, None), None, "which one is not said");
+        assert_eq!(kind("{ a }", None), Some("query"));
+        assert_eq!(kind("query A { a }", None), Some("query"));
+        assert_eq!(kind("{ a }", Some("A")), None);
+        let document = documents.get("{ x: a ...F } fragment F on Q { b }");
+        let operation = document.operation(None).unwrap();
+        let fields: Vec<_> = operation
+            .root_fields
+            .iter()
+            .map(|(key, name)| (key.as_str(), name.as_str()))
+            .collect();
+        assert_eq!(fields, [("x", "a"), ("b", "b")]);
+    }
+}

@@ -1,0 +1,109 @@
+//! The one table of error codes.
+
+use std::time::Duration;
+
+use async_graphql::{Error, ErrorExtensionValues, ErrorExtensions, PathSegment, ServerError};
+use tracing::{debug, warn};
+
+use crate::{call::Reason, rate_limit::Throttled, upstream::UpstreamError};
+
+/// `extensions.code` of a field error.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Code {
+    /// An upstream could not be reached, or nobody is there.
+    UpstreamUnavailable,
+    /// An upstream did not answer in time.
+    UpstreamTimeout,
+    /// An upstream answered with an error.
+    UpstreamError,
+    /// An upstream keeps failing: its circuit breaker is open, it was not asked.
+    CircuitOpen,
+    /// There are too many calls to an upstream already.
+    Overloaded,
+    /// The field was asked for too often.
+    RateLimited,
+}
+
+impl Code {
+    /// The code as a client reads it.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::UpstreamUnavailable => "UPSTREAM_UNAVAILABLE",
+            Self::UpstreamTimeout => "UPSTREAM_TIMEOUT",
+            Self::UpstreamError => "UPSTREAM_ERROR",
+            Self::CircuitOpen => "CIRCUIT_OPEN",
+            Self::Overloaded => "OVERLOADED",
+            Self::RateLimited => "RATE_LIMITED",
+        }
+    }
+}
+
+impl Code {
+    /// Every code.
+    const ALL: [Self; 6] = [
+        Self::UpstreamUnavailable,
+        Self::UpstreamTimeout,
+        Self::UpstreamError,
+        Self::CircuitOpen,
+        Self::Overloaded,
+        Self::RateLimited,
+    ];
+
+    /// The code that a client would read as `text`.
+    pub(super) fn parse(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|code| code.as_str() == text)
+    }
+
+    /// Whether the client itself is the reason.
+    pub(super) fn is_clients_own(self) -> bool {
+        self == Self::RateLimited
+    }
+}
+
+impl From<Reason> for Code {
+    fn from(reason: Reason) -> Self {
+        match reason {
+            Reason::Unavailable => Self::UpstreamUnavailable,
+            Reason::Timeout => Self::UpstreamTimeout,
+            Reason::CircuitOpen => Self::CircuitOpen,
+            Reason::Overloaded => Self::Overloaded,
+            Reason::Error | Reason::Cancelled | Reason::Answered => Self::UpstreamError,
+        }
+    }
+}
+
+/// The field error for a failed call: what a client may know goes out, the rest into the log.
+pub(super) fn upstream(error: &UpstreamError) -> Error {
+    let (upstream, detail) = (error.upstream(), error.detail());
+    match error.is_worth_a_line() {
+        true => warn!(
+            upstream,
+            grpc_status = error.code().as_str(),
+            attempts = error.attempts(),
+            detail,
+            "a call failed for good"
+        ),
+        false => debug!(upstream, detail, "a call was not answered"),
+    }
+    Error::new(error.to_string()).extend_with(|_, extensions| {
+        extensions.set("code", Code::from(error.reason()).as_str());
+        extensions.set("upstream", upstream);
+        extensions.set("grpcStatus", error.code().as_str());
+        extensions.set("attempts", error.attempts());
+    })
+}
+
+/// The error of the throttled field at `path`.
+pub(super) fn throttled(throttled: &Throttled, path: Vec<PathSegment>) -> ServerError {
+    // Rounded up: a client that waits for so long is not turned away again.
+    let millis = |time: Duration| time.as_nanos().div_ceil(1_000_000) as u64;
+    let mut extensions = ErrorExtensionValues::default();
+    extensions.set("code", Code::RateLimited.as_str());
+    extensions.set("retryAfterMs", millis(throttled.retry_after));
+    extensions.set("limit", throttled.limit);
+    extensions.set("periodMs", millis(throttled.period));
+    let mut error = ServerError::new(throttled.message.clone(), None);
+    error.path = path;
+    error.extensions = Some(extensions);
+    error
+}

@@ -1,0 +1,190 @@
+//! `/graphql` by POST and WebSocket, and the playground at `/`.
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use arc_swap::ArcSwap;
+use async_graphql::{
+    Data, Executor, Request, Response as Answer,
+    http::{ALL_WEBSOCKET_PROTOCOLS, GraphiQLSource},
+};
+use async_graphql_axum::{GraphQLProtocol, GraphQLRequest, GraphQLResponse, GraphQLWebSocket};
+use axum::{
+    Extension, Router,
+    extract::{ConnectInfo, State, WebSocketUpgrade},
+    http::{HeaderMap, StatusCode},
+    response::{Html, IntoResponse, Response},
+    routing::post,
+};
+use futures_util::{StreamExt, stream::BoxStream};
+use opentelemetry::KeyValue;
+use tokio::time::Instant;
+use tower_http::limit::RequestBodyLimitLayer;
+
+use super::{Served, client};
+use crate::{
+    call::CallOptions,
+    graphql::{self, Execution},
+    telemetry::trace::Span,
+};
+
+/// A client's own, smaller wish for a deadline.
+const REQUEST_TIMEOUT: &str = "x-request-timeout";
+
+/// Bytes of a request's body, or of a WebSocket message; queries of people and programs are a hundredth of it.
+const MAX_BODY: usize = 1 << 20;
+
+#[derive(Clone)]
+struct Endpoint {
+    served: Arc<ArcSwap<Served>>,
+    execution: Execution,
+    request_timeout: Duration,
+}
+
+pub(super) fn routes(
+    served: Arc<ArcSwap<Served>>,
+    execution: Execution,
+    request_timeout: Duration,
+) -> Router {
+    let endpoint = Endpoint {
+        served,
+        execution,
+        request_timeout,
+    };
+    Router::new()
+        .route("/graphql", post(execute).get(subscribe))
+        .layer(RequestBodyLimitLayer::new(MAX_BODY))
+        .with_state(endpoint)
+}
+
+async fn execute(
+    State(endpoint): State<Endpoint>,
+    ConnectInfo(peer): ConnectInfo<SocketAddr>,
+    Extension(span): Extension<Span>,
+    headers: HeaderMap,
+    request: GraphQLRequest,
+) -> Response {
+    let wish = match requested_timeout(&headers) {
+        Ok(wish) => wish.filter(|wish| *wish < endpoint.request_timeout),
+        Err(problem) => return (StatusCode::BAD_REQUEST, problem).into_response(),
+    };
+    let deadline = Instant::now() + wish.unwrap_or(endpoint.request_timeout);
+    let options = CallOptions {
+        deadline: Some(deadline),
+        client_deadline: wish.is_some(),
+        span: Span::default(),
+    };
+    // One view of the rules for the whole request.
+    let served = endpoint.served.load_full();
+    let client = client::identify(&served.clients, peer, &headers);
+    let request = request.into_inner().data(options).data(client);
+    let answer = graphql::execute(&*served.schema, &endpoint.execution, request, &span);
+    GraphQLResponse::from(answer.await).into_response()
+}
+
+/// The timeout a client asks for: milliseconds, or a number with a unit such as `1s`.
+fn requested_timeout(headers: &HeaderMap) -> Result<Option<Duration>, String> {
+    let Some(value) = headers.get(REQUEST_TIMEOUT) else {
+        return Ok(None);
+    };
+    let text = value.to_str().unwrap_or_default().trim();
+    match text.parse().map(Duration::from_millis) {
+        Ok(millis) => Ok(Some(millis)),
+        Err(_) => humantime::parse_duration(text).map(Some).map_err(|_| {
+            format!("{REQUEST_TIMEOUT}: write milliseconds, or a number with a unit such as 1s\n")
+        }),
+    }
+}
+
+async fn subscribe(
+    State(endpoint): State<Endpoint>,
+    ConnectInfo(peer): ConnectInfo<SocketAddr>,
+    Extension(span): Extension<Span>,
+    headers: HeaderMap,
+    protocol: GraphQLProtocol,
+    upgrade: WebSocketUpgrade,
+) -> Response {
+    let served = endpoint.served.load_full();
+    let mut data = Data::default();
+    data.insert(client::identify(&served.clients, peer, &headers));
+    upgrade
+        .max_message_size(MAX_BODY)
+        .max_frame_size(MAX_BODY)
+        .protocols(ALL_WEBSOCKET_PROTOCOLS)
+        .on_upgrade(move |socket| {
+            let executor = SocketExecutor {
+                served: endpoint.served,
+                execution: endpoint.execution,
+                connection: span,
+            };
+            GraphQLWebSocket::new(socket, executor, protocol)
+                .with_data(data)
+                .serve()
+        })
+}
+
+/// Executes each operation of a connection with the schema that is effective when it starts: a
+/// connection may outlive many.
+#[derive(Clone)]
+struct SocketExecutor {
+    served: Arc<ArcSwap<Served>>,
+    execution: Execution,
+    /// The span of the request that the connection began with.
+    connection: Span,
+}
+
+impl SocketExecutor {
+    /// The span of one operation on the connection: in a trace of its own, because a connection
+    /// may last for days, unless the client named one.
+    fn operation(&self) -> Span {
+        self.connection.follower("WebSocket /graphql", || {
+            vec![KeyValue::new("http.route", "/graphql")]
+        })
+    }
+}
+
+impl Executor for SocketExecutor {
+    async fn execute(&self, request: Request) -> Answer {
+        let served = self.served.load_full();
+        let span = self.operation();
+        graphql::execute(&*served.schema, &self.execution, request, &span).await
+    }
+
+    fn execute_stream(
+        &self,
+        request: Request,
+        session_data: Option<Arc<Data>>,
+    ) -> BoxStream<'static, Answer> {
+        let served = self.served.load_full();
+        let span = self.operation();
+        let schema = &*served.schema;
+        graphql::execute_stream(schema, &self.execution, request, session_data, &span).boxed()
+    }
+}
+
+pub(super) async fn playground() -> Html<String> {
+    let page = GraphiQLSource::build()
+        .endpoint("/graphql")
+        .subscription_endpoint("/graphql")
+        .title("BFF playground")
+        .finish();
+    Html(page)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_client_may_ask_in_milliseconds_or_with_a_unit_and_is_told_when_it_cannot_be_read() {
+        let asked = |text: &str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(REQUEST_TIMEOUT, text.parse().unwrap());
+            requested_timeout(&headers)
+        };
+        assert_eq!(asked("800"), Ok(Some(Duration::from_millis(800))));
+        assert_eq!(asked("1s"), Ok(Some(Duration::from_secs(1))));
+        assert!(asked("soon").unwrap_err().contains("x-request-timeout"));
+        assert!(asked("-1").is_err());
+        assert_eq!(requested_timeout(&HeaderMap::new()), Ok(None));
+    }
+}

@@ -1,0 +1,202 @@
+//! `/livez` and `/readyz`: whether to restart this process, and whether to send it traffic.
+
+use std::{
+    collections::HashMap,
+    fmt::Write,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use arc_swap::ArcSwap;
+use axum::{
+    Router,
+    extract::{Query, State},
+    http::StatusCode,
+    routing::get,
+};
+use tokio::time::Instant;
+
+use crate::{
+    config::{EffectiveConfig, Live, NacosState, Problem},
+    discovery::Source,
+    rate_limit::Limiter,
+    resilience::breaker,
+    upstream::{UpstreamStatus, Upstreams},
+};
+
+/// Whether this process should get traffic.
+///
+/// It is ready once every upstream had an instance, and from then on as long as any upstream has
+/// one: a field whose upstream is gone answers with an error beside its siblings, which is better
+/// than no page, and taking all replicas out because one upstream is down helps nobody. While it
+/// drains it is never ready.
+#[derive(Clone, Debug)]
+pub(crate) struct Readiness(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    upstreams: Upstreams,
+    live: Live,
+    limiter: Arc<ArcSwap<Limiter>>,
+    draining: AtomicBool,
+}
+
+impl Readiness {
+    /// The readiness of a process that calls `upstreams`. The configuration's state is reported but
+    /// does not affect readiness, because the last valid configuration stays effective.
+    pub(crate) fn new(upstreams: Upstreams, live: Live, limiter: Arc<ArcSwap<Limiter>>) -> Self {
+        Self(Arc::new(Inner {
+            upstreams,
+            live,
+            limiter,
+            draining: AtomicBool::new(false),
+        }))
+    }
+
+    /// Takes the process out of traffic for good.
+    pub(crate) fn drain(&self) {
+        self.0.draining.store(true, Ordering::Relaxed);
+    }
+
+    /// The verdict with one line per check, as at `now`.
+    pub(crate) fn check(&self, now: Instant) -> Report {
+        let (mut all_seen, mut any_now) = (true, false);
+        let mut lines = String::new();
+        for upstream in self.0.upstreams.status(now) {
+            let has = upstream.instances > 0;
+            all_seen &= upstream.has_seen_instances;
+            any_now |= has;
+            lines += &describe_upstream(&upstream, now);
+        }
+        lines += &describe_config(&self.0.live.now(), now);
+        if let Some(store) = self.0.limiter.load().store_status() {
+            lines += &match store.away {
+                None => "[+] rate limits: shared in Redis\n".to_owned(),
+                Some((since, problem)) => {
+                    let away = whole_seconds(now - since);
+                    format!(
+                        "[!] rate limits: each replica counts for itself, Redis is away for {away}: {problem}\n"
+                    )
+                }
+            };
+        }
+        let draining = self.0.draining.load(Ordering::Relaxed);
+        if draining {
+            lines.push_str("[-] shutdown: draining\n");
+        }
+        Report {
+            ready: all_seen && any_now && !draining,
+            lines,
+        }
+    }
+}
+
+/// What `/readyz` says.
+#[derive(Debug)]
+pub(crate) struct Report {
+    /// The verdict.
+    pub(crate) ready: bool,
+    /// One line per check: `[+]` good, `[-]` bad, `[!]` good but worth knowing.
+    pub(crate) lines: String,
+}
+
+fn describe_upstream(upstream: &UpstreamStatus, now: Instant) -> String {
+    let name = upstream.name;
+    let mark = if upstream.instances > 0 { '+' } else { '-' };
+    let mut lines = format!(
+        "[{mark}] upstream {name}: {}\n",
+        describe_list(upstream, now)
+    );
+    let status = upstream.breaker;
+    if status.state != breaker::State::Closed {
+        // Writing to a String cannot fail.
+        let _ = writeln!(
+            lines,
+            "[!] upstream {name}: breaker {} for {}",
+            status.state.as_str(),
+            whole_seconds(now - status.since)
+        );
+    }
+    if !upstream.ejected.is_empty() {
+        let ejected: Vec<_> = upstream.ejected.iter().map(|one| one.as_str()).collect();
+        let ejected = ejected.join(", ");
+        let _ = writeln!(lines, "[!] upstream {name}: ejected at present: {ejected}");
+    }
+    lines
+}
+
+fn describe_list(upstream: &UpstreamStatus, now: Instant) -> String {
+    let instances = match upstream.instances {
+        0 => "no instance".to_owned(),
+        1 => "1 instance".to_owned(),
+        n => format!("{n} instances"),
+    };
+    let stale = whole_seconds(upstream.source.staleness(now));
+    match &upstream.source {
+        Source::Live => instances,
+        Source::HeldEmpty { .. } => {
+            format!("{instances}, held: Consul calls the service empty, for {stale} now")
+        }
+        Source::Failing { problem, .. } => {
+            format!("{instances}, last good list, stale for {stale}: {problem}")
+        }
+    }
+}
+
+fn whole_seconds(time: Duration) -> humantime::FormattedDuration {
+    humantime::format_duration(Duration::from_secs(time.as_secs()))
+}
+
+fn describe_config(effective: &EffectiveConfig, now: Instant) -> String {
+    let mut lines = String::new();
+    if let Some(nacos) = &effective.nacos {
+        let mark = match nacos.state {
+            NacosState::Found => '+',
+            NacosState::NotAsked | NacosState::Missing | NacosState::Failing(_) => '!',
+        };
+        lines += &format!("[{mark}] configuration: {}\n", nacos.describe(now));
+    }
+    // Keys only: anybody may read this page, and values are for `/configz`.
+    if let Some(problems) = &effective.refused {
+        let keys = keys(&problems.0);
+        lines += &format!("[!] configuration: the last document is refused: {keys}\n");
+    }
+    if !effective.awaiting_restart.is_empty() {
+        let keys = keys(&effective.awaiting_restart);
+        lines += &format!("[!] configuration: a change needs a restart: {keys}\n");
+    }
+    lines
+}
+
+fn keys(problems: &[Problem]) -> String {
+    let keys = problems.iter().map(|problem| match problem.key.as_str() {
+        "" => "the document as a whole",
+        key => key,
+    });
+    keys.collect::<Vec<_>>().join(", ")
+}
+
+pub(super) fn routes(readiness: Readiness) -> Router {
+    Router::new()
+        .route("/livez", get(|| async { "ok\n" }))
+        .route("/readyz", get(readyz))
+        .with_state(readiness)
+}
+
+async fn readyz(
+    State(readiness): State<Readiness>,
+    Query(query): Query<HashMap<String, String>>,
+) -> (StatusCode, String) {
+    let report = readiness.check(Instant::now());
+    let (status, verdict) = match report.ready {
+        true => (StatusCode::OK, "ready\n"),
+        false => (StatusCode::SERVICE_UNAVAILABLE, "not ready\n"),
+    };
+    match query.contains_key("verbose") {
+        true => (status, report.lines + verdict),
+        false => (status, verdict.to_owned()),
+    }
+}

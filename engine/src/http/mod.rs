@@ -1,0 +1,88 @@
+//! The HTTP surface.
+
+mod client;
+mod config;
+mod configz;
+mod graphql;
+pub(crate) mod health;
+mod metrics;
+mod trace;
+
+use std::{sync::Arc, time::Duration};
+
+use arc_swap::ArcSwap;
+use axum::{Router, middleware, routing::get};
+use tower_http::catch_panic::CatchPanicLayer;
+
+use self::health::Readiness;
+pub(crate) use self::{config::Config, configz::CONFIGZ};
+use crate::{
+    config::Live,
+    graphql::{Execute, Execution},
+    rate_limit::ClientConfig,
+    telemetry::{
+        metrics::{DURATIONS, Metrics},
+        trace::Tracing,
+    },
+};
+
+/// What requests are executed with; swapped as one when the rules change.
+pub(crate) struct Served {
+    /// Executes operations.
+    pub(crate) schema: Arc<dyn Execute>,
+    /// How clients are told apart.
+    pub(crate) clients: ClientConfig,
+}
+
+/// What the routes need.
+#[derive(Clone)]
+pub(crate) struct Parts {
+    /// What requests are executed with.
+    pub(crate) served: Arc<ArcSwap<Served>>,
+    /// What operations are executed with, whatever the rules.
+    pub(crate) execution: Execution,
+    /// Answers `/configz`.
+    pub(crate) live: Live,
+    /// Deadline of a whole request.
+    pub(crate) request_timeout: Duration,
+    /// Whether `/` serves the playground.
+    pub(crate) playground: bool,
+    /// Answers `/readyz`.
+    pub(crate) readiness: Readiness,
+    /// Answers `/metrics`.
+    pub(crate) metrics: Metrics,
+    /// Makes the spans of requests.
+    pub(crate) tracing: Tracing,
+}
+
+/// Every route.
+pub(crate) fn router(parts: Parts) -> Router {
+    let durations = parts
+        .metrics
+        .meter()
+        .f64_histogram("http.server.request.duration")
+        .with_unit("s")
+        .with_description("How long requests took, by route and status.")
+        .with_boundaries(DURATIONS.to_vec())
+        .build();
+    let observed = trace::Observed {
+        tracing: parts.tracing,
+        durations: Arc::new(durations),
+    };
+    let mut router = Router::new()
+        .merge(graphql::routes(
+            parts.served,
+            parts.execution,
+            parts.request_timeout,
+        ))
+        .merge(configz::routes(parts.live))
+        .merge(health::routes(parts.readiness))
+        .merge(metrics::routes(parts.metrics));
+    if parts.playground {
+        router = router.route("/", get(graphql::playground));
+    }
+    router
+        // A request that panics is answered and seen like any other.
+        .layer(CatchPanicLayer::new())
+        .layer(middleware::from_fn_with_state(observed, trace::observe))
+}

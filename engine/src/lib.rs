@@ -1,0 +1,57 @@
+//! A GraphQL backend-for-frontend over gRPC services found in Consul: everything that names no
+//! service. A team's own crate brings schema, resolvers and upstreams, and starts it:
+//!
+//! ```no_run
+//! use async_graphql::{EmptyMutation, EmptySubscription, Object, Schema};
+//! use bff_engine::Bff;
+//!
+//! #[derive(Default)]
+//! struct Query;
+//!
+//! #[Object]
+//! impl Query {
+//!     async fn answer(&self) -> i32 {
+//!         42
+//!     }
+//! }
+//!
+//! #[tokio::main]
+//! async fn main() -> std::process::ExitCode {
+//!     let schema = || Schema::build(Query, EmptyMutation, EmptySubscription);
+//!     Bff::new("bff", schema).main().await
+//! }
+//! ```
+//!
+//! Inside, the modules in the order a request meets them: `http` takes it, `graphql` executes it,
+//! `upstream` is what resolvers call, `resilience` the layers around each call, `balance` the choice
+//! of an instance among those that `discovery` found, `call` what passes between them, and how it
+//! travels. `app` puts them together.
+
+mod app;
+mod balance;
+mod call;
+mod cli;
+mod config;
+mod discovery;
+mod graphql;
+mod http;
+mod rate_limit;
+mod resilience;
+mod shutdown;
+#[cfg(test)]
+mod simulation;
+mod telemetry;
+#[cfg(feature = "testing")]
+#[doc(hidden)]
+pub mod testing;
+mod types;
+mod upstream;
+
+pub use self::{
+    app::{Bff, Server},
+    call::{Code, Method},
+    config::{Problem, Problems, Sources},
+    graphql::CallExt,
+    shutdown::signal as stop_signal,
+    upstream::{Upstream, UpstreamError},
+};

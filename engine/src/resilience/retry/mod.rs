@@ -1,0 +1,169 @@
+//! Sending a failed call again: to another instance, within a budget and the deadline.
+//!
+//! After gRPC A6: a call is committed once its first message has arrived. A call that was never
+//! sent is sent again at once, and the first time that costs no budget (A6 calls that a
+//! transparent retry); one that may have run is sent again only if its method is declared
+//! idempotent.
+
+mod policy;
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    task::{Context, Poll},
+};
+
+use http::{HeaderName, HeaderValue};
+use parking_lot::Mutex;
+use tokio::time::{Instant, sleep};
+use tower::{Layer, Service};
+
+use super::budget::Budget;
+use crate::call::{
+    BoxFuture, Call, CallService, Code, Failed, Reply, Retry, RetryConfig, TOO_LITTLE, boxed,
+};
+
+const PREVIOUS_ATTEMPTS: HeaderName = HeaderName::from_static("grpc-previous-rpc-attempts");
+
+/// Sends failed calls again as their configuration and the service's budget allow. Clones share the
+/// budget.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct RetryLayer(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    budget: Mutex<Budget>,
+    /// Further attempts, by the code of the attempt before.
+    retries: [AtomicU64; Code::ALL.len()],
+    /// Failures that the budget had no retry for.
+    exhausted: AtomicU64,
+}
+
+impl Default for Shared {
+    fn default() -> Self {
+        Self {
+            budget: Mutex::new(Budget::new(Instant::now())),
+            retries: Default::default(),
+            exhausted: AtomicU64::new(0),
+        }
+    }
+}
+
+impl RetryLayer {
+    /// How many further attempts there were, by the code of the attempt before; those that never
+    /// happened are left out.
+    pub(crate) fn retries(&self) -> Vec<(Code, u64)> {
+        let counts = Code::ALL.iter().zip(&self.0.retries);
+        counts
+            .map(|(code, count)| (*code, count.load(Ordering::Relaxed)))
+            .filter(|(_, count)| *count > 0)
+            .collect()
+    }
+
+    /// How many failures the budget had no retry for.
+    pub(crate) fn exhausted(&self) -> u64 {
+        self.0.exhausted.load(Ordering::Relaxed)
+    }
+
+    /// How many retries the budget has left by the rates of `config`.
+    pub(crate) fn budget_left(&self, config: &RetryConfig, now: Instant) -> f64 {
+        self.0.budget.lock().left(config, now)
+    }
+}
+
+impl<S> Layer<S> for RetryLayer {
+    type Service = RetryService<S>;
+
+    fn layer(&self, inner: S) -> Self::Service {
+        RetryService {
+            inner,
+            shared: Arc::clone(&self.0),
+        }
+    }
+}
+
+/// See [`RetryLayer`].
+#[derive(Clone, Debug)]
+pub(crate) struct RetryService<S> {
+    inner: S,
+    shared: Arc<Shared>,
+}
+
+impl<S> Service<Call> for RetryService<S>
+where
+    S: CallService + Clone + Send + 'static,
+    S::Future: Send,
+{
+    type Response = Reply;
+    type Error = Failed;
+    type Future = BoxFuture<Result<Reply, Failed>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Failed>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, call: Call) -> Self::Future {
+        boxed(run(self.inner.clone(), Arc::clone(&self.shared), call))
+    }
+}
+
+async fn run<S>(mut inner: S, shared: Arc<Shared>, mut call: Call) -> Result<Reply, Failed>
+where
+    S: CallService,
+{
+    let context = Arc::clone(&call.context);
+    let (config, idempotent) = (&context.config.retry, context.method.idempotent);
+    loop {
+        let number = call.attempt.number;
+        // Never-sent calls are sent again all the same; they end quickly.
+        call.attempt.last = number >= config.max_attempts || !idempotent;
+        let result = inner.call(call.clone()).await;
+        // A call that an open breaker rejects is no load, and earns no retry.
+        let rejected = matches!(&result, Err(failed) if failed.is_circuit_open());
+        if number == 1 && !rejected {
+            shared.budget.lock().deposit(at(&result));
+        }
+        let failed = match result {
+            Err(failed) if number < config.max_attempts => failed,
+            done => return done,
+        };
+        let pause = policy::pause(&failed, config, number, idempotent, &mut rand::rng());
+        let Some(pause) = pause else {
+            return Err(failed);
+        };
+        // It would be sent too late to be of use.
+        let starts = failed.at() + pause;
+        if call
+            .deadline
+            .is_some_and(|deadline| deadline.saturating_duration_since(starts) < TOO_LITTLE)
+        {
+            return Err(failed);
+        }
+        // A6: what the peer did not look at is sent again for free, once.
+        let free = number == 1 && failed.outcome().retry == Retry::Always;
+        if !free && !shared.budget.lock().withdraw(config, failed.at()) {
+            shared.exhausted.fetch_add(1, Ordering::Relaxed);
+            context.span.event("retry budget exhausted", Vec::new());
+            return Err(failed);
+        }
+        if let Some(count) = shared.retries.get(failed.outcome().code as usize) {
+            count.fetch_add(1, Ordering::Relaxed);
+        }
+        if !pause.is_zero() {
+            sleep(pause).await;
+        }
+        call.attempt.number += 1;
+        call.attempt.paused = pause;
+        call.headers
+            .insert(PREVIOUS_ATTEMPTS, HeaderValue::from(number));
+    }
+}
+
+fn at(result: &Result<Reply, Failed>) -> Instant {
+    match result {
+        Ok(reply) => reply.at,
+        Err(failed) => failed.at(),
+    }
+}

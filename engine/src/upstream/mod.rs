@@ -1,0 +1,187 @@
+//! The gRPC services behind the fields: how each is described, found, called, and how it is doing.
+//!
+//! **Invariant:** resolvers see typed methods and [`UpstreamError`], never channels.
+
+mod connected;
+mod error;
+mod metrics;
+mod status;
+
+use std::{any::TypeId, collections::BTreeMap, fmt, sync::Arc};
+
+use opentelemetry::metrics::Meter;
+use tokio::time::Instant;
+
+pub use self::error::UpstreamError;
+pub(crate) use self::{connected::Connected, status::UpstreamStatus};
+use crate::{
+    balance::Balance,
+    call::{Config, transport::Http2},
+    discovery::{Catalog, Relay, Watch, WatchOptions, fixed, relay, watch},
+    types::ServiceName,
+};
+
+/// A gRPC service that fields call: what it is called here and in Consul. One type for each, to
+/// which its methods belong.
+///
+/// ```
+/// use bff_engine::Upstream;
+///
+/// pub struct Catalog;
+///
+/// impl Upstream for Catalog {
+///     const NAME: &'static str = "catalog";
+///     const SERVICE: &'static str = "catalog-srv";
+/// }
+/// ```
+pub trait Upstream: 'static {
+    /// Its name in the configuration (`[upstreams.<name>]`), in errors and in metrics.
+    const NAME: &'static str;
+    /// Its service name in Consul, unless configured otherwise.
+    const SERVICE: &'static str;
+}
+
+/// An [`Upstream`] as a value.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Description {
+    pub(crate) name: &'static str,
+    service: &'static str,
+    id: TypeId,
+}
+
+impl Description {
+    /// The description of `U`.
+    pub(crate) fn of<U: Upstream>() -> Self {
+        Self {
+            name: U::NAME,
+            service: U::SERVICE,
+            id: TypeId::of::<U>(),
+        }
+    }
+
+    /// `config` with what an operator need not say about this upstream.
+    pub(crate) fn complete(&self, mut config: Config) -> Config {
+        if config.service.is_none() && config.endpoints.is_none() {
+            config.service = ServiceName::try_from(self.service.to_owned()).ok();
+        }
+        config.attempt_timeout = Some(config.attempt_timeout());
+        config
+    }
+}
+
+/// Every upstream's configuration by its name.
+pub(crate) type Configs = BTreeMap<String, Config>;
+
+/// Every upstream of this program, connected. Clones share them.
+#[derive(Clone)]
+pub(crate) struct Upstreams(Arc<Shared>);
+
+struct Shared {
+    entries: Vec<Entry>,
+    /// Finds the instances of what is configured.
+    find: Box<dyn Fn(&Config) -> Watch + Send + Sync>,
+}
+
+/// One upstream with the source of its instances.
+struct Entry {
+    id: TypeId,
+    connected: Connected<Http2>,
+    watch: Watch,
+    /// Feeds `watch`.
+    relay: Relay,
+}
+
+impl fmt::Debug for Upstreams {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Upstreams")
+    }
+}
+
+impl Upstreams {
+    /// Starts to watch the instances of everything in `descriptions`. Nothing is sent yet, and
+    /// nothing is waited for.
+    ///
+    /// Has to be called within a tokio runtime.
+    pub(crate) fn connect<C: Catalog + Clone>(
+        descriptions: &[Description],
+        configs: &Configs,
+        catalog: &C,
+        times: WatchOptions,
+        meter: &Meter,
+    ) -> Self {
+        let catalog = catalog.clone();
+        let find = move |config: &Config| match (&config.endpoints, &config.service) {
+            (Some(endpoints), _) => fixed::watch(endpoints),
+            (None, Some(service)) => watch(catalog.clone(), service.clone(), times),
+            // Validation asks for one of them.
+            (None, None) => fixed::watch(&[]),
+        };
+        let entry = |description: &Description| {
+            let config = configs.get(description.name).cloned();
+            let config = description.complete(config.unwrap_or_default());
+            let (relay, watch) = relay(find(&config));
+            let balance = Balance::following(
+                description.name,
+                &config,
+                Http2::new(&config),
+                watch.clone(),
+            );
+            Entry {
+                id: description.id,
+                connected: Connected::new(description.name, config, balance, meter),
+                watch,
+                relay,
+            }
+        };
+        let upstreams = Self(Arc::new(Shared {
+            entries: descriptions.iter().map(entry).collect(),
+            find: Box::new(find),
+        }));
+        metrics::register(meter, &upstreams);
+        upstreams
+    }
+
+    /// The upstream `U`; `None` if the program was built without it.
+    pub(crate) fn get<U: Upstream>(&self) -> Option<&Connected<Http2>> {
+        let id = TypeId::of::<U>();
+        let mut entries = self.0.entries.iter();
+        entries
+            .find(|entry| entry.id == id)
+            .map(|entry| &entry.connected)
+    }
+
+    /// How every upstream is doing at `now`: what readiness and metrics look at.
+    pub(crate) fn status(&self, now: Instant) -> Vec<UpstreamStatus> {
+        let entries = self.0.entries.iter();
+        entries
+            .map(|entry| UpstreamStatus::new(&entry.connected, &entry.watch.borrow(), now))
+            .collect()
+    }
+
+    /// Makes `configs` effective from the next call on; calls in flight end as they began.
+    /// Connections stay, unless it is they that are configured anew; another service or other
+    /// addresses are used once there is an instance.
+    pub(crate) fn apply(&self, configs: &Configs) {
+        for entry in &self.0.entries {
+            let Some(config) = configs.get(entry.connected.name()) else {
+                continue;
+            };
+            let before = entry.connected.config();
+            if *before == *config {
+                continue;
+            }
+            entry.connected.apply(config);
+            let http2 = Http2::new(config);
+            if Http2::new(&before) != http2 {
+                entry.connected.balance().reconnect(http2);
+            }
+            if (&before.service, &before.endpoints) != (&config.service, &config.endpoints) {
+                let source = match &config.service {
+                    Some(service) => format!("service {service}"),
+                    None => "endpoints".to_owned(),
+                };
+                entry.relay.follow(source, (self.0.find)(config));
+            }
+        }
+    }
+}
