@@ -10,7 +10,7 @@ use async_graphql::{
 use async_graphql_axum::{GraphQLProtocol, GraphQLRequest, GraphQLResponse, GraphQLWebSocket};
 use axum::{
     Extension, Router,
-    extract::{ConnectInfo, State, WebSocketUpgrade},
+    extract::{ConnectInfo, FromRequest, Request as HttpRequest, State, WebSocketUpgrade},
     http::{HeaderMap, StatusCode},
     response::{Html, IntoResponse, Response},
     routing::post,
@@ -60,12 +60,18 @@ async fn execute(
     State(endpoint): State<Endpoint>,
     ConnectInfo(peer): ConnectInfo<SocketAddr>,
     Extension(span): Extension<Span>,
-    headers: HeaderMap,
-    request: GraphQLRequest,
+    request: HttpRequest,
 ) -> Response {
-    let wish = match requested_timeout(&headers) {
+    let wish = match requested_timeout(request.headers()) {
         Ok(wish) => wish.filter(|wish| *wish < endpoint.request_timeout),
         Err(problem) => return (StatusCode::BAD_REQUEST, problem).into_response(),
+    };
+    // One view of the rules for the whole request.
+    let served = endpoint.served.load_full();
+    let client = client::identify(&served.clients, peer, request.headers());
+    let request = match <GraphQLRequest>::from_request(request, &()).await {
+        Ok(request) => request,
+        Err(rejection) => return rejection.into_response(),
     };
     let deadline = Instant::now() + wish.unwrap_or(endpoint.request_timeout);
     let options = CallOptions {
@@ -73,9 +79,6 @@ async fn execute(
         client_deadline: wish.is_some(),
         span: Span::default(),
     };
-    // One view of the rules for the whole request.
-    let served = endpoint.served.load_full();
-    let client = client::identify(&served.clients, peer, &headers);
     let request = request.into_inner().data(options).data(client);
     let answer = graphql::execute(&*served.schema, &endpoint.execution, request, &span);
     GraphQLResponse::from(answer.await).into_response()

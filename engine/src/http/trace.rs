@@ -30,10 +30,11 @@ pub(super) async fn observe(
     next: Next,
 ) -> Response {
     let method = known(request.method());
-    let route = request.extensions().get::<MatchedPath>();
-    let route = route.map(|path| path.as_str().to_owned());
-    let span = match route.as_deref() {
-        Some(route @ TRACED) => server_span(&observed.tracing, &request, method, route),
+    let route = request.extensions().get::<MatchedPath>().cloned();
+    let span = match route.as_ref().map(MatchedPath::as_str) {
+        Some(TRACED) => observed.tracing.server(request.headers(), || {
+            (format!("{method} {TRACED}"), attributes(&request, method))
+        }),
         _ => Span::default(),
     };
     let mut pending = Pending {
@@ -57,19 +58,18 @@ struct Pending {
     durations: Arc<Histogram<f64>>,
     started: Instant,
     method: &'static str,
-    route: Option<String>,
+    route: Option<MatchedPath>,
     status: Option<StatusCode>,
 }
 
 impl Drop for Pending {
     fn drop(&mut self) {
-        let mut labels = vec![
-            KeyValue::new("http.request.method", self.method),
-            KeyValue::new("url.scheme", "http"),
-        ];
+        let mut labels = Vec::with_capacity(5);
+        labels.push(KeyValue::new("http.request.method", self.method));
+        labels.push(KeyValue::new("url.scheme", "http"));
         // A path that no route has is the client's own text.
         if let Some(route) = self.route.take() {
-            labels.push(KeyValue::new("http.route", route));
+            labels.push(KeyValue::new("http.route", route.as_str().to_owned()));
         }
         match self.status {
             Some(status) => {
@@ -93,10 +93,10 @@ impl Drop for Pending {
     }
 }
 
-fn server_span(tracing: &Tracing, request: &Request, method: &'static str, route: &str) -> Span {
+fn attributes(request: &Request, method: &'static str) -> Vec<KeyValue> {
     let mut attributes = vec![
         KeyValue::new("http.request.method", method),
-        KeyValue::new("http.route", route.to_owned()),
+        KeyValue::new("http.route", TRACED),
         KeyValue::new("url.path", request.uri().path().to_owned()),
         KeyValue::new("url.scheme", "http"),
         KeyValue::new(
@@ -115,8 +115,7 @@ fn server_span(tracing: &Tracing, request: &Request, method: &'static str, route
     {
         attributes.push(KeyValue::new("user_agent.original", agent.to_owned()));
     }
-    let name = format!("{method} {route}");
-    tracing.server(name, request.headers(), attributes)
+    attributes
 }
 
 /// The methods of HTTP; any other word is a client's own.

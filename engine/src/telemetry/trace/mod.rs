@@ -165,16 +165,17 @@ impl Tracing {
             .map(|active| active.queue.entrance().counts())
     }
 
-    /// The span of a request with `headers`, part of the trace they name.
-    pub(crate) fn server(
+    /// The span of a request with `headers`, part of the trace they name, with the name and the
+    /// attributes that `describe` gives it.
+    pub(crate) fn server<N: Into<Cow<'static, str>>>(
         &self,
-        name: impl Into<Cow<'static, str>>,
         headers: &HeaderMap,
-        attributes: Vec<KeyValue>,
+        describe: impl FnOnce() -> (N, Vec<KeyValue>),
     ) -> Span {
         let Some(active) = &self.0 else {
             return Span::default();
         };
+        let (name, attributes) = describe();
         let parent = active.propagation.extract(headers);
         Span::start(
             active,
