@@ -31,6 +31,10 @@ bench:
     cargo bench --package bff-tests --bench isolation
     cargo bench --package bff-tests --bench tracing
 
+# What a person runs before each commit: under three minutes once it is built.
+fast:
+    .ci/run fast
+
 # The fixture's promises, asked of a real agent: just contract 127.0.0.1:8500
 contract consul:
     CONSUL_HTTP_ADDR={{consul}} cargo test --workspace --test it consul_contract
@@ -38,3 +42,7 @@ contract consul:
 # The same of Nacos, and what its documents do: just contract-nacos 127.0.0.1:8848
 contract-nacos nacos:
     NACOS_ADDR={{nacos}} cargo test --workspace --test it -- nacos_contract reload
+
+# Traces in a real Jaeger, whose all-in-one program is given: just contract-jaeger ./jaeger
+contract-jaeger program:
+    .ci/with-server jaeger {{program}} cargo test --workspace --test it -- jaeger_contract --ignored

@@ -1,6 +1,6 @@
 //! The program as a whole: what its owner brings, put together with everything else.
 
-use std::{ffi::OsString, net::SocketAddr, process::ExitCode, sync::Arc, time::Duration};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use anyhow::Context;
 use arc_swap::ArcSwap;
@@ -9,7 +9,6 @@ use tokio::net::TcpListener;
 use tracing::info;
 
 use crate::{
-    cli,
     config::{self, Known, Live, Problems, Rules, Sources},
     discovery::{
         WatchOptions,
@@ -76,22 +75,6 @@ impl Bff {
             upstreams: self.upstreams.clone(),
             coordinates: self.schema.coordinates(),
         })
-    }
-
-    /// Runs the command that the process's arguments give, until it ends or a signal stops it: all
-    /// that a `main` has to do. The exit code is 78 for a bad configuration.
-    pub async fn main(self) -> ExitCode {
-        let args: Vec<_> = std::env::args_os().collect();
-        self.run(args, shutdown::signal()).await
-    }
-
-    /// Runs the command that `args` give, the program's name first, until it ends or `stop` does.
-    pub async fn run(
-        self,
-        args: Vec<OsString>,
-        stop: impl Future<Output = ()> + Send + 'static,
-    ) -> ExitCode {
-        cli::run(self, args, stop).await
     }
 
     /// Reads the configuration, Nacos included, and gets ready to serve.
@@ -181,13 +164,13 @@ impl Server {
         rate_limit::register(&meter, &reload.limiter);
         let readiness = Readiness::new(
             reload.upstreams.clone(),
-            live.clone(),
+            Arc::new(live.clone()),
             Arc::clone(&reload.limiter),
         );
         let router = http::router(Parts {
             served: Arc::clone(&reload.served),
             execution,
-            live: live.clone(),
+            config: Arc::new(live.clone()),
             request_timeout: config.http.request_timeout,
             playground: config.graphql.playground,
             readiness: readiness.clone(),

@@ -9,7 +9,7 @@ use tokio::net::TcpListener;
 use crate::{
     app::Bff,
     config::{Problems, Sources},
-    http, telemetry,
+    http, shutdown, telemetry,
     types::BaseUrl,
 };
 
@@ -93,30 +93,40 @@ impl ConfigArgs {
     }
 }
 
-/// Runs the command that `args` give and says how it ended, errors on standard error.
-pub(crate) async fn run(
-    bff: Bff,
-    args: Vec<OsString>,
-    stop: impl Future<Output = ()> + Send + 'static,
-) -> ExitCode {
-    let name = bff.name();
-    let command = Cli::command().name(name).bin_name(name);
-    let parsed = command
-        .try_get_matches_from(args)
-        .and_then(|matches| Cli::from_arg_matches(&matches));
-    let cli = match parsed {
-        Ok(cli) => cli,
-        Err(error) => error.exit(),
-    };
-    match execute(bff, cli.command, stop).await {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) if error.is::<Problems>() => {
-            eprintln!("{error}");
-            ExitCode::from(EX_CONFIG)
-        }
-        Err(error) => {
-            eprintln!("{name}: {error:#}");
-            ExitCode::FAILURE
+impl Bff {
+    /// Runs the command that the process's arguments give, until it ends or a signal stops it: all
+    /// that a `main` has to do. The exit code is 78 for a bad configuration.
+    pub async fn main(self) -> ExitCode {
+        let args = env::args_os().collect();
+        self.run(args, shutdown::signal()).await
+    }
+
+    /// Runs the command that `args` give, the program's name first, until it ends or `stop` does.
+    /// Errors go to standard error.
+    pub async fn run(
+        self,
+        args: Vec<OsString>,
+        stop: impl Future<Output = ()> + Send + 'static,
+    ) -> ExitCode {
+        let name = self.name();
+        let command = Cli::command().name(name).bin_name(name);
+        let parsed = command
+            .try_get_matches_from(args)
+            .and_then(|matches| Cli::from_arg_matches(&matches));
+        let cli = match parsed {
+            Ok(cli) => cli,
+            Err(error) => error.exit(),
+        };
+        match execute(self, cli.command, stop).await {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) if error.is::<Problems>() => {
+                eprintln!("{error}");
+                ExitCode::from(EX_CONFIG)
+            }
+            Err(error) => {
+                eprintln!("{name}: {error:#}");
+                ExitCode::FAILURE
+            }
         }
     }
 }
@@ -144,7 +154,7 @@ async fn execute(
                     .unwrap_or("default");
                 format!("http.listen ({origin}): cannot listen on {listen}")
             })?;
-            // For whoever asked for port 0: the one line on standard output.
+            // The one line on standard output, for callers that asked for port 0.
             println!("listening on {}", listener.local_addr()?);
             tokio::select! {
                 served = server.serve(listener, stop) => served?,

@@ -38,7 +38,7 @@ use crate::{
 pub(crate) const MS: Duration = Duration::from_millis(1);
 pub(crate) const SECOND: Duration = Duration::from_secs(1);
 
-/// Prints a figure of a fault test, for whoever runs `just faults`.
+/// Prints a figure of a fault test, for `just faults`.
 macro_rules! figure {
     ($fault:literal, $($text:tt)*) => {
         println!("{:<4} {}", $fault, format!($($text)*))
@@ -289,7 +289,7 @@ pub(crate) fn toml(config: &crate::config::Config) -> String {
     toml_edit::ser::to_string_pretty(config).unwrap()
 }
 
-/// A meter that nobody reads.
+/// A meter whose values are discarded.
 pub(crate) fn meter() -> Meter {
     opentelemetry::metrics::noop::NoopMeterProvider::new().meter("simulation")
 }

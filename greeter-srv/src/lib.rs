@@ -53,7 +53,7 @@ pub async fn start(options: Options, stop: impl Future<Output = ()>) -> ExitCode
         let listener = TcpListener::bind(options.listen)
             .await
             .with_context(|| format!("cannot listen on {}", options.listen))?;
-        // For whoever asked for port 0: the one line on standard output.
+        // The one line on standard output, for callers that asked for port 0.
         println!("listening on {}", listener.local_addr()?);
         run(listener, options, stop).await
     };

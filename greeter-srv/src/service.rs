@@ -9,7 +9,7 @@ use tonic::{Code, Request, Response, Status};
 
 use crate::{Options, pause};
 
-/// Greets, as fast and as reliably as its options tell it to.
+/// The greeter, as fast and as reliable as its options say.
 #[derive(Clone, Debug)]
 pub(crate) struct GreeterService {
     latency: Duration,
@@ -35,7 +35,7 @@ impl GreeterService {
         match rand::rng().random::<f64>() < self.error_ratio {
             true => Err(Status::new(
                 self.error_code,
-                "failing as told by --error-ratio",
+                "failing as --error-ratio says",
             )),
             false => Ok(()),
         }

@@ -48,7 +48,7 @@ impl Tracing {
         let resource = Resource::builder().with_service_name("greeter-srv").build();
         let provider = SdkTracerProvider::builder()
             .with_resource(resource)
-            // Whoever calls decides.
+            // The caller decides.
             .with_sampler(Sampler::ParentBased(Box::new(Sampler::AlwaysOn)))
             .with_span_processor(
                 BatchSpanProcessor::builder(exporter)
@@ -76,7 +76,7 @@ impl Tracing {
     pub(crate) async fn flush(self) {
         if let Some(provider) = self.0 {
             let flushed = tokio::task::spawn_blocking(move || {
-                // What could not be sent is lost; there is nobody to tell.
+                // Spans that could not be sent are lost.
                 let _ = provider.shutdown_with_timeout(FLUSH);
             });
             let _ = flushed.await;

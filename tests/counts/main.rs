@@ -173,9 +173,7 @@ fn a_query_allocates_little_beyond_a_bare_handler() {
         .unwrap();
     let greeter = others.block_on(GreeterFixture::start()).unwrap();
     let upstream = greeter.addr();
-    let bare = ours
-        .block_on(ours.spawn(bare_server(upstream)))
-        .unwrap();
+    let bare = ours.block_on(ours.spawn(bare_server(upstream))).unwrap();
     let bff = ours
         .block_on(ours.spawn(async move {
             let endpoints = json!([format!("http://{upstream}")]);
@@ -203,9 +201,6 @@ fn a_query_allocates_little_beyond_a_bare_handler() {
         )
     });
     println!("a query: {ours_per_query} allocations, a bare handler {bare}");
-    assert!(
-        ours_per_query - bare <= 90.0,
-        "{ours_per_query} - {bare}"
-    );
+    assert!(ours_per_query - bare <= 90.0, "{ours_per_query} - {bare}");
     ours.shutdown_background();
 }

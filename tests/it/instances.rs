@@ -1,69 +1,16 @@
 //! Instances that come, go and misbehave.
 
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
-    },
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use bff_tests::{
-    TestBff,
+    Load,
     chaos::Network,
     fixtures::{consul::Health, greeter::GreeterFixture},
 };
-use tokio::{task::JoinSet, time::interval};
+use tokio::time::interval;
 use tonic::Code;
 
 use crate::support::System;
-
-/// Queries from several clients until told to stop: how many there were and how many failed.
-pub(crate) struct Load {
-    stop: Arc<AtomicBool>,
-    done: Arc<AtomicUsize>,
-    clients: JoinSet<usize>,
-}
-
-impl Load {
-    pub(crate) fn start(bff: &Arc<TestBff>, clients: usize) -> Self {
-        let stop = Arc::new(AtomicBool::new(false));
-        let done = Arc::new(AtomicUsize::new(0));
-        let clients = (0..clients)
-            .map(|_| {
-                let (bff, stop, done) = (Arc::clone(bff), Arc::clone(&stop), Arc::clone(&done));
-                async move {
-                    let mut failed = 0;
-                    while !stop.load(Ordering::Relaxed) {
-                        failed += usize::from(!bff.greets().await);
-                        done.fetch_add(1, Ordering::Relaxed);
-                    }
-                    failed
-                }
-            })
-            .collect();
-        Self {
-            stop,
-            done,
-            clients,
-        }
-    }
-
-    /// Waits until `count` more queries have been answered.
-    pub(crate) async fn wait_for(&self, count: usize) {
-        let wanted = self.done.load(Ordering::Relaxed) + count;
-        let mut pace = interval(Duration::from_millis(5));
-        while self.done.load(Ordering::Relaxed) < wanted {
-            pace.tick().await;
-        }
-    }
-
-    /// Ends it; returns how many queries failed.
-    pub(crate) async fn failures(self) -> usize {
-        self.stop.store(true, Ordering::Relaxed);
-        self.clients.join_all().await.into_iter().sum()
-    }
-}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_instance_whose_connections_break_loses_no_query() {
@@ -73,7 +20,7 @@ async fn an_instance_whose_connections_break_loses_no_query() {
         bff,
     } = System::start(3).await;
     let bff = Arc::new(bff);
-    let load = Load::start(&bff, 8);
+    let load = Load::clients(&bff, 8);
     load.wait_for(200).await;
     greeters[0].network(Network::Cut);
     load.wait_for(500).await;
@@ -89,7 +36,7 @@ async fn f4_an_instance_that_fails_at_once_is_left_alone_and_no_client_sees_it()
     } = System::start(4).await;
     greeters[0].script(|script| script.fail_with = Some(Code::Unavailable));
     let bff = Arc::new(bff);
-    let load = Load::start(&bff, 4);
+    let load = Load::clients(&bff, 4);
     load.wait_for(2000).await;
     assert_eq!(load.failures().await, 0);
     let total: usize = greeters.iter().map(GreeterFixture::call_count).sum();
@@ -143,7 +90,7 @@ async fn f20_a_list_that_churns_ten_times_a_second_recreates_no_unchanged_connec
         bff,
     } = System::start(3).await;
     let bff = Arc::new(bff);
-    let load = Load::start(&bff, 4);
+    let load = Load::clients(&bff, 4);
     load.wait_for(100).await;
     let guest = GreeterFixture::start().await.unwrap();
     let mut pace = interval(Duration::from_millis(50));

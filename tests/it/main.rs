@@ -2,12 +2,14 @@
 
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
 
+mod architecture;
 mod cli;
 mod consul_contract;
 mod deploy;
 mod discovery;
 mod documents;
 mod instances;
+mod jaeger_contract;
 mod nacos_contract;
 mod processes;
 mod query;

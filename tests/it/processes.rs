@@ -1,43 +1,19 @@
 //! Real processes and real signals.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use bff_tests::{
-    TestBff,
+    Load, TestBff,
     fixtures::consul::{ConsulFixture, Health},
 };
 use nix::sys::signal::Signal;
 
-use crate::{instances::Load, support::greeter_process};
-
-async fn three() -> (
-    ConsulFixture,
-    Vec<bff_tests::process::Program>,
-    Arc<TestBff>,
-) {
-    let consul = ConsulFixture::start().await.unwrap();
-    let mut greeters = Vec::new();
-    for _ in 0..3 {
-        greeters.push(greeter_process(&consul, &["--latency", "5ms"]).await);
-    }
-    consul
-        .wait_for("greeter-srv", |list| {
-            list.iter()
-                .filter(|one| one.health == Health::Passing)
-                .count()
-                == 3
-        })
-        .await;
-    let bff = TestBff::builder().consul(consul.url()).start().await;
-    bff.wait_readyz(|_, text| text.contains("3 instances"))
-        .await;
-    (consul, greeters, Arc::new(bff))
-}
+use crate::support::{greeter_process, processes};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn killing_one_of_three_instances_in_mid_flight_loses_no_query() {
-    let (consul, greeters, bff) = three().await;
-    let load = Load::start(&bff, 8);
+    let (consul, greeters, bff) = processes(3, &["--latency", "5ms"]).await;
+    let load = Load::clients(&bff, 8);
     load.wait_for(200).await;
     greeters[0].signal(Signal::SIGKILL).unwrap();
     consul
@@ -51,8 +27,8 @@ async fn killing_one_of_three_instances_in_mid_flight_loses_no_query() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn stopping_one_of_three_instances_loses_no_query_and_it_leaves_consul_and_exits_with_0() {
-    let (consul, mut greeters, bff) = three().await;
-    let load = Load::start(&bff, 8);
+    let (consul, mut greeters, bff) = processes(3, &["--latency", "5ms"]).await;
+    let load = Load::clients(&bff, 8);
     load.wait_for(200).await;
     greeters[0].signal(Signal::SIGTERM).unwrap();
     let status = tokio::time::timeout(Duration::from_secs(20), greeters[0].wait()).await;

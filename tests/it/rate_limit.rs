@@ -65,7 +65,7 @@ async fn the_eleventh_query_of_a_minute_is_throttled_and_says_when_to_come_back(
     let (_, metrics) = system.bff.get("/metrics").await;
     let throttled = metrics
         .lines()
-        .find(|line| line.contains("verdict=\"throttled\""));
+        .find(|line| line.contains("outcome=\"throttled\""));
     assert!(
         throttled.is_some_and(|line| line.ends_with(" 1")),
         "{metrics}"

@@ -13,7 +13,7 @@ use std::{
     time::Duration,
 };
 
-use bff_tests::{TestBff, process::Program};
+use bff_tests::{Load, TestBff, process::Program};
 use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
@@ -25,10 +25,7 @@ use tokio::{
     time::{Instant, interval, timeout},
 };
 
-use crate::{
-    instances::Load,
-    support::{System, dev, metric},
-};
+use crate::support::{System, dev, metric};
 
 /// A server of its own, killed at the end.
 struct Redis {
@@ -214,7 +211,7 @@ async fn redis_killed_frozen_and_restarted_in_the_middle_loses_no_query() {
     let mut redis = Redis::start().await;
     let t = limited(&redis, &rule("calls = 1000000\nperiod = '1s'")).await;
     let bff = Arc::new(t.bff);
-    let load = Load::start(&bff, 8);
+    let load = Load::clients(&bff, 8);
     load.wait_for(200).await;
     redis.kill();
     wait_store(&bff, 0.0).await;

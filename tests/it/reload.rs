@@ -4,7 +4,7 @@
 use std::{fs, sync::Arc, time::Duration};
 
 use bff_tests::{
-    TestBff,
+    Load, TestBff,
     chaos::Network,
     fixtures::{
         greeter::GreeterFixture,
@@ -14,10 +14,7 @@ use bff_tests::{
 };
 use tokio::{process::Command, time::Instant};
 
-use crate::{
-    instances::Load,
-    support::{Center, System, dev, metric},
-};
+use crate::support::{Center, System, dev, metric, soon};
 
 const REFUSED: &str = "bff_config_refusals_total{reason=\"invalid\"}";
 
@@ -418,7 +415,7 @@ async fn whatever_changes_under_load_no_query_is_lost() {
     center.publish("# as in the file").await;
     let t = following(&center).await;
     let bff = Arc::new(t.bff);
-    let load = Load::start(&bff, 8);
+    let load = Load::clients(&bff, 8);
     for (n, change) in [
         "timeout = '3s'",
         "attempt_timeout = '1s'",
@@ -450,7 +447,7 @@ async fn another_service_is_used_once_it_has_an_instance_without_a_failed_query(
     center.publish("# as in the file").await;
     let t = following(&center).await;
     let bff = Arc::new(t.bff);
-    let load = Load::start(&bff, 4);
+    let load = Load::clients(&bff, 4);
     center
         .publish("[upstreams.greeter]\nservice = \"greeter-v2\"\n")
         .await;
@@ -458,9 +455,12 @@ async fn another_service_is_used_once_it_has_an_instance_without_a_failed_query(
     load.wait_for(50).await;
     let other = GreeterFixture::start().await.unwrap();
     t.consul.register("greeter-v2", other.addr());
-    while other.call_count() < 20 {
-        load.wait_for(1).await;
-    }
+    soon(async {
+        while other.call_count() < 20 {
+            load.wait_for(1).await;
+        }
+    })
+    .await;
     assert_eq!(load.failures().await, 0);
 }
 

@@ -5,14 +5,12 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use bff_engine::{Method, testing::Direct};
 use bff_tests::{
-    TestBff,
+    Load, TestBff,
     chaos::Network,
     fixtures::{
-        consul::{ConsulFixture, Health},
         greeter::GreeterFixture,
         hostile::{Harm, HostileFixture},
     },
-    process::Program,
 };
 use nix::sys::signal::Signal;
 use proto::helloworld::{HelloReply, HelloRequest};
@@ -23,51 +21,18 @@ use tokio::{
 };
 use tonic::Code;
 
-use crate::support::{System, greeter_process};
+use crate::support::{System, processes, soon};
 
 /// As if greeting twice did harm.
 static SAY_HELLO_ONCE: Method<(), HelloRequest, HelloReply> =
     Method::unary("/helloworld.Greeter/SayHello");
 
-/// `n` greeter-srv processes of 10 ms each, all passing, and a BFF that knows them.
-async fn processes(n: usize) -> (ConsulFixture, Vec<Program>, Arc<TestBff>) {
-    let consul = ConsulFixture::start().await.unwrap();
-    let mut greeters = Vec::new();
-    for _ in 0..n {
-        greeters.push(greeter_process(&consul, &["--latency", "10ms"]).await);
-    }
-    let passing = |list: &[bff_tests::fixtures::consul::Listed]| {
-        list.iter()
-            .filter(|one| one.health == Health::Passing)
-            .count()
-            == n
-    };
-    consul.wait_for("greeter-srv", passing).await;
-    let bff = TestBff::builder().consul(consul.url()).start().await;
-    bff.wait_readyz(|_, text| text.contains(&format!("greeter: {n} instance")))
-        .await;
-    (consul, greeters, Arc::new(bff))
-}
-
-/// 200 queries a second for `seconds`; how many there were and how many failed.
-async fn load(bff: &Arc<TestBff>, seconds: u64) -> (usize, usize) {
-    let mut pace = interval(Duration::from_millis(5));
-    let mut queries = JoinSet::new();
-    for _ in 0..seconds * 200 {
-        pace.tick().await;
-        let bff = Arc::clone(bff);
-        queries.spawn(async move { bff.greets().await });
-    }
-    let answers = queries.join_all().await;
-    (answers.len(), answers.iter().filter(|ok| !**ok).count())
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn f1_one_of_four_killed_in_mid_flight_leaves_999_of_1000_queries_answered() {
-    let (_consul, greeters, bff) = processes(4).await;
+    let (_consul, greeters, bff) = processes(4, &["--latency", "10ms"]).await;
     let loaded = tokio::spawn({
         let bff = Arc::clone(&bff);
-        async move { load(&bff, 5).await }
+        async move { Load::rate(&bff, 200, 5).await }
     });
     // In mid-flight: with 10 ms each there are always some.
     bff.wait_page("/metrics", |_, text| {
@@ -82,10 +47,10 @@ async fn f1_one_of_four_killed_in_mid_flight_leaves_999_of_1000_queries_answered
 
 #[tokio::test(flavor = "multi_thread")]
 async fn f2_one_of_four_stopped_leaves_every_query_answered() {
-    let (_consul, mut greeters, bff) = processes(4).await;
+    let (_consul, mut greeters, bff) = processes(4, &["--latency", "10ms"]).await;
     let loaded = tokio::spawn({
         let bff = Arc::clone(&bff);
-        async move { load(&bff, 5).await }
+        async move { Load::rate(&bff, 200, 5).await }
     });
     bff.wait_page("/metrics", |_, text| {
         !text.contains("in_flight{upstream=\"greeter\"} 0")
@@ -137,25 +102,29 @@ async fn f1_a_call_that_may_do_harm_twice_runs_at_most_once_when_its_instance_di
 
 #[tokio::test]
 async fn f10_a_stopped_process_costs_its_deadline_and_nothing_stays_in_flight() {
-    let (_consul, greeters, bff) = processes(1).await;
+    let (_consul, greeters, bff) = processes(1, &["--latency", "10ms"]).await;
     assert!(bff.greets().await);
     greeters[0].signal(Signal::SIGSTOP).unwrap();
-    // The fastest of three, so that a busy machine is not held against it.
-    let (mut took, mut answer) = (Duration::MAX, json!(null));
+    let (mut took, mut answer) = (Vec::new(), json!(null));
     for _ in 0..3 {
         let start = Instant::now();
         answer = bff.query("{ hello { message } }").await;
-        took = took.min(start.elapsed());
+        took.push(start.elapsed());
     }
     greeters[0].signal(Signal::SIGCONT).unwrap();
-    println!("F10  SIGSTOP: DEADLINE_EXCEEDED after {took:?}, the deadline is 2s");
+    took.sort_unstable();
+    let [fastest, median, slowest] = took[..] else {
+        panic!("{took:?}");
+    };
+    println!("F10  SIGSTOP: DEADLINE_EXCEEDED after {median:?}, the deadline is 2s");
     let extensions = &answer["errors"][0]["extensions"];
     assert_eq!(extensions["code"], "UPSTREAM_TIMEOUT", "{answer}");
     assert_eq!(extensions["grpcStatus"], "DEADLINE_EXCEEDED", "{answer}");
-    assert!(
-        took.abs_diff(Duration::from_secs(2)) <= Duration::from_millis(50),
-        "{took:?}"
-    );
+    let off = |took: Duration| took.abs_diff(Duration::from_secs(2));
+    assert!(off(median) <= Duration::from_millis(50), "{median:?}");
+    // A busy machine may be late, the BFF may not be early.
+    assert!(off(fastest) <= Duration::from_millis(50), "{fastest:?}");
+    assert!(off(slowest) <= Duration::from_millis(500), "{slowest:?}");
     let (_, metrics) = bff.get("/metrics").await;
     assert!(
         metrics.contains("bff_balance_in_flight{upstream=\"greeter\"} 0"),
@@ -175,7 +144,7 @@ async fn f12_a_client_that_leaves_cancels_its_calls_and_counts_for_nothing() {
     let greeter = &system.greeters[0];
     greeter.script(|script| script.latency = Duration::from_secs(60));
     let mut cancelled = greeter.cancelled();
-    let mut fastest = Duration::MAX;
+    let mut slowest = Duration::ZERO;
     for n in 1..=5 {
         let query = system.bff.query("{ hello { message } }");
         let called = async {
@@ -195,10 +164,10 @@ async fn f12_a_client_that_leaves_cancels_its_calls_and_counts_for_nothing() {
             .await
             .expect("cancelled")
             .unwrap();
-        fastest = fastest.min(left.elapsed());
+        slowest = slowest.max(left.elapsed());
     }
-    println!("F12  the upstream call is cancelled {fastest:?} after its client left");
-    assert!(fastest <= Duration::from_millis(100), "{fastest:?}");
+    println!("F12  the upstream call is cancelled {slowest:?} after its client left, at most");
+    assert!(slowest <= Duration::from_millis(100), "{slowest:?}");
     greeter.script(|script| script.latency = Duration::ZERO);
     assert!(
         system.bff.greets().await,
@@ -222,12 +191,43 @@ async fn f24_whatever_an_upstream_sends_costs_one_field_and_not_the_process() {
             assert!(answer["data"]["hello"].is_null(), "{harm:?}: {answer}");
             let error = &answer["errors"][0];
             assert_eq!(error["path"], json!(["hello"]), "{harm:?}");
-            assert!(
-                error["extensions"]["code"].is_string(),
-                "{harm:?}: {answer}"
-            );
+            let extensions = &error["extensions"];
+            let (code, status) = match harm {
+                Harm::BrokenProtobuf
+                | Harm::DetailsInHeaders
+                | Harm::DetailsInTrailers
+                | Harm::EndlessHeaders => ("UPSTREAM_ERROR", "INTERNAL"),
+                Harm::Oversized | Harm::LyingLength => ("UPSTREAM_ERROR", "OUT_OF_RANGE"),
+                Harm::NoTrailers | Harm::StatusThatIsNone => ("UPSTREAM_ERROR", "UNKNOWN"),
+                Harm::NoHttp | Harm::WebPage => ("UPSTREAM_UNAVAILABLE", "UNAVAILABLE"),
+            };
+            assert_eq!(extensions["code"], code, "{harm:?}: {answer}");
+            assert_eq!(extensions["grpcStatus"], status, "{harm:?}: {answer}");
         }
         assert_eq!(bff.get("/livez").await.0, 200, "{harm:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_reply_that_cannot_be_used_is_the_upstreams_failure_and_opens_its_breaker() {
+    for harm in [Harm::BrokenProtobuf, Harm::Oversized, Harm::NoTrailers] {
+        let hostile = HostileFixture::start(harm).await.unwrap();
+        let endpoints = json!([format!("http://{}", hostile.addr())]);
+        let bff = TestBff::builder()
+            .set("upstreams.greeter.endpoints", endpoints)
+            .set("upstreams.greeter.breaker.consecutive_failures", 3)
+            .start()
+            .await;
+        for code in [
+            "UPSTREAM_ERROR",
+            "UPSTREAM_ERROR",
+            "UPSTREAM_ERROR",
+            "CIRCUIT_OPEN",
+        ] {
+            let answer = bff.query("{ hello { message } }").await;
+            let got = &answer["errors"][0]["extensions"]["code"];
+            assert_eq!(got, code, "{harm:?}: {answer}");
+        }
     }
 }
 
@@ -245,12 +245,15 @@ async fn a_failing_service_is_left_alone_says_so_and_is_used_again_when_it_is_we
             .for_each(|greeter| greeter.script(|s| s.fail_with = code));
     };
     script(Some(Code::Unavailable));
-    let answer = loop {
-        let answer = system.bff.query("{ hello { message } }").await;
-        if answer["errors"][0]["extensions"]["code"] == "CIRCUIT_OPEN" {
-            break answer;
+    let answer = soon(async {
+        loop {
+            let answer = system.bff.query("{ hello { message } }").await;
+            if answer["errors"][0]["extensions"]["code"] == "CIRCUIT_OPEN" {
+                break answer;
+            }
         }
-    };
+    })
+    .await;
     assert!(answer["data"]["hello"].is_null());
     assert_eq!(
         answer["errors"][0]["extensions"]["grpcStatus"], "UNAVAILABLE",
@@ -264,7 +267,7 @@ async fn a_failing_service_is_left_alone_says_so_and_is_used_again_when_it_is_we
         "{metrics}"
     );
     script(None);
-    while !system.bff.greets().await {}
+    soon(async { while !system.bff.greets().await {} }).await;
     let (_, text) = system.bff.get("/readyz?verbose").await;
     assert!(!text.contains("breaker"), "{text}");
 }

@@ -4,13 +4,21 @@ use std::{
     env,
     net::SocketAddr,
     path::Path,
-    sync::atomic::{AtomicUsize, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
 };
 
 use bff_tests::{
     TestBff, TestBffBuilder,
     chaos::ChaosProxy,
-    fixtures::{consul::ConsulFixture, greeter::GreeterFixture, nacos::NacosFixture},
+    fixtures::{
+        consul::{ConsulFixture, Health, Listed},
+        greeter::GreeterFixture,
+        nacos::NacosFixture,
+    },
     process::Program,
 };
 
@@ -25,6 +33,36 @@ pub(crate) async fn greeter_process(consul: &ConsulFixture, args: &[&str]) -> Pr
     let mut all = vec!["greeter-srv", "--listen", "127.0.0.1:0", "--consul", &url];
     all.extend_from_slice(args);
     Program::start(dev(), all).await.unwrap()
+}
+
+/// `n` greeter-srv processes with these arguments, all passing, and a BFF that knows them.
+pub(crate) async fn processes(
+    n: usize,
+    args: &[&str],
+) -> (ConsulFixture, Vec<Program>, Arc<TestBff>) {
+    let consul = ConsulFixture::start().await.unwrap();
+    let mut greeters = Vec::new();
+    for _ in 0..n {
+        greeters.push(greeter_process(&consul, args).await);
+    }
+    let passing = |list: &[Listed]| {
+        let passing = list.iter().filter(|one| one.health == Health::Passing);
+        passing.count() == n
+    };
+    consul.wait_for("greeter-srv", passing).await;
+    let bff = TestBff::builder().consul(consul.url()).start().await;
+    bff.wait_readyz(|_, text| text.contains(&format!("greeter: {n} instance")))
+        .await;
+    (consul, greeters, Arc::new(bff))
+}
+
+/// Waits for something that has to come: a test that waits for ever says nothing.
+///
+/// # Panics
+/// When it does not come within half a minute.
+pub(crate) async fn soon<T>(what: impl Future<Output = T>) -> T {
+    let waited = tokio::time::timeout(Duration::from_secs(30), what).await;
+    waited.expect("it comes within half a minute")
 }
 
 /// A fixture Consul, `n` scriptable greeters registered in it, and a ready BFF.

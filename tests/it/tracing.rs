@@ -22,7 +22,7 @@ use tokio::time::Instant;
 
 use crate::{
     subscription::{Client, subscribe},
-    support::{greeter_process, metric},
+    support::{greeter_process, metric, soon},
 };
 
 /// How a trace comes to the BFF.
@@ -511,7 +511,7 @@ async fn of_traces_that_the_share_leaves_out_those_with_errors_are_kept() {
     for greeter in t.greeters {
         greeter.signal(nix::sys::signal::Signal::SIGKILL).unwrap();
     }
-    while t.bff.greets().await {}
+    soon(async { while t.bff.greets().await {} }).await;
     let kept = t.collector.wait_for_trace(|_| true).await;
     assert!(kept.tree().contains("bff: hello !"), "{}", kept.tree());
     let healthy = |trace: &&Trace| !trace.0.iter().any(|span| span.failed);
@@ -541,7 +541,7 @@ async fn f29_with_the_collector_down_or_hanging_queries_go_on_and_spans_are_coun
         let fate = |fate: &str| {
             metric(
                 &page,
-                &format!("bff_telemetry_spans_total{{fate=\"{fate}\"}}"),
+                &format!("bff_telemetry_spans_total{{outcome=\"{fate}\"}}"),
             )
         };
         let queued = metric(&page, "bff_telemetry_queued");

@@ -6,7 +6,9 @@
 
 pub mod chaos;
 pub mod fixtures;
+mod load;
 pub mod process;
 mod test_bff;
 
+pub use self::load::Load;
 pub use self::test_bff::{TestBff, TestBffBuilder};

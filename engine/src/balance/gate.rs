@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 use crate::{call::EjectionConfig, types::Backoff};
 
-/// The pause after a probe that said nothing.
+/// The pause after a probe without an outcome.
 const PROBE_PAUSE: Duration = Duration::from_secs(1);
 
 /// The state of one instance.
@@ -129,8 +129,8 @@ impl Gate {
         }
         // Jitter keeps instances that failed together from being probed together.
         let duration = Backoff {
-            base: config.base,
-            max: config.max,
+            base: config.eject_for,
+            max: config.eject_for_max,
             jitter: 0.8..=1.0,
         }
         .pause(self.ejections, rng);
@@ -217,7 +217,7 @@ mod tests {
             durations.push(duration);
         }
         for (n, duration) in durations.iter().enumerate() {
-            let full = (t.config.base * (1 << n.min(20))).min(t.config.max);
+            let full = (t.config.eject_for * (1 << n.min(20))).min(t.config.eject_for_max);
             assert!(
                 *duration <= full && *duration >= full.mul_f64(0.8),
                 "{n}: {duration:?}"
@@ -272,10 +272,10 @@ mod tests {
         t.now += ejected;
         t.gate.try_probe(t.now);
         t.fail(true);
-        t.now += t.config.max;
+        t.now += t.config.eject_for_max;
         t.gate.try_probe(t.now);
         t.gate.success(true, t.now);
-        t.now += t.config.max;
-        assert!(t.eject() <= t.config.base);
+        t.now += t.config.eject_for_max;
+        assert!(t.eject() <= t.config.eject_for);
     }
 }

@@ -1,4 +1,4 @@
-//! What one attempt tells about the instance it went to.
+//! The guard of one attempt, which reports its outcome to the endpoint.
 
 use std::sync::Arc;
 

@@ -1,8 +1,8 @@
 //! Which instance of a service gets a call.
 //!
 //! [`Balance`] is a tower service. For each call [`picker`] chooses an endpoint from the current
-//! [`view`] and makes one attempt on it; [`guard`] tells [`stats`] (what the endpoint costs) and
-//! [`gate`] (whether it may take calls) how it went. Each endpoint has one lazily made channel, which
+//! [`view`] and makes one attempt on it; [`guard`] reports its outcome to [`stats`] (what the endpoint
+//! costs) and [`gate`] (whether it may take calls). Each endpoint has one lazily made channel, which
 //! lives as long as the endpoint is listed: a list that changes elsewhere never touches it.
 //!
 //! Nothing here names a service or knows where lists come from.

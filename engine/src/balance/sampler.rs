@@ -1,22 +1,24 @@
-//! Random choice in proportion to weights, in constant time: Walker's alias method with Vose's
-//! construction. Instances of equal weight, the usual case, need no table.
+//! Random choice in proportion to weights, in constant time. Instances of equal weight, the usual
+//! case, need no table.
 
 use rand::Rng;
+use rand_distr::{Distribution, weighted::WeightedAliasIndex};
 
 /// Draws indices `0..len` in proportion to the weights it was built from.
 #[derive(Debug)]
 pub(super) struct Sampler {
     len: usize,
-    /// Per index: the chance to keep it, and the index to take otherwise.
-    table: Option<Box<[(f64, usize)]>>,
+    /// Absent if all weights are equal.
+    table: Option<WeightedAliasIndex<u32>>,
 }
 
 impl Sampler {
     pub(super) fn new(weights: &[u32]) -> Self {
         let equal = weights.windows(2).all(|pair| pair[0] == pair[1]);
+        let table = || WeightedAliasIndex::new(weights.to_vec()).ok();
         Self {
             len: weights.len(),
-            table: (!equal).then(|| alias_table(weights)),
+            table: if equal { None } else { table() },
         }
     }
 
@@ -26,43 +28,12 @@ impl Sampler {
 
     /// An index, or `None` if there are none.
     pub(super) fn draw(&self, rng: &mut impl Rng) -> Option<usize> {
-        if self.len == 0 {
-            return None;
-        }
-        let index = rng.random_range(0..self.len);
         match &self.table {
-            None => Some(index),
-            Some(table) => {
-                let (keep, alias) = table[index];
-                Some(if rng.random::<f64>() < keep {
-                    index
-                } else {
-                    alias
-                })
-            }
+            _ if self.len == 0 => None,
+            None => Some(rng.random_range(0..self.len)),
+            Some(table) => Some(table.sample(rng)),
         }
     }
-}
-
-fn alias_table(weights: &[u32]) -> Box<[(f64, usize)]> {
-    let total: f64 = weights.iter().copied().map(f64::from).sum();
-    let scale = weights.len() as f64 / total;
-    let mut chance: Vec<f64> = weights
-        .iter()
-        .map(|weight| f64::from(*weight) * scale)
-        .collect();
-    let mut table: Vec<(f64, usize)> = (0..weights.len()).map(|index| (1.0, index)).collect();
-    let (mut small, mut large): (Vec<usize>, Vec<usize>) =
-        (0..weights.len()).partition(|index| chance[*index] < 1.0);
-    while let (Some(less), Some(&more)) = (small.pop(), large.last()) {
-        table[less] = (chance[less], more);
-        chance[more] -= 1.0 - chance[less];
-        if chance[more] < 1.0 {
-            large.pop();
-            small.push(more);
-        }
-    }
-    table.into_boxed_slice()
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// Time over which an estimate nobody refreshes fades to a 1/e of itself, so that an instance
+/// Time over which an estimate without new samples fades to 1/e of itself, so that an instance
 /// that was slow or failed is tried again some day.
 const FADE: Duration = Duration::from_secs(5);
 /// Share of a new latency in the estimate when samples come quickly.
@@ -12,7 +12,7 @@ const BLEND: f64 = 0.2;
 /// What a failure costs, in seconds of latency. Without it an instance that fails in a
 /// millisecond looks like the fastest and draws the most traffic.
 const PENALTY: f64 = 5.0;
-/// Latency, in seconds, below which instances are not told apart: noise, not a difference.
+/// Latency, in seconds, below which instances count as equal: noise, not a difference.
 const FLOOR: f64 = 0.010;
 
 /// Failure-penalised, exponentially weighted moving average of an instance's latency.

@@ -16,7 +16,7 @@ use crate::{
 
 #[derive(Debug)]
 pub(super) struct View<S> {
-    /// Whether anybody has told us which instances there are.
+    /// Whether discovery has answered.
     pub(super) known: bool,
     /// Every listed instance.
     pub(super) all: Vec<Arc<Endpoint<S>>>,
@@ -92,9 +92,7 @@ impl<S> View<S> {
             }
         }
         let out = all.len() - rotation.len();
-        if (rotation.len() as f64) < config.panic_threshold * all.len() as f64
-            || rotation.is_empty()
-        {
+        if (rotation.len() as f64) < config.panic_ratio * all.len() as f64 || rotation.is_empty() {
             // Panic: too few are left, so all take calls. Never "no instance" on a list.
             rotation.clone_from(&all);
         }
@@ -114,6 +112,6 @@ impl<S> View<S> {
 
     /// Whether one more instance may be ejected.
     pub(super) fn may_eject(&self, config: &EjectionConfig) -> bool {
-        (self.out + 1) as f64 <= config.max_share * self.all.len() as f64
+        (self.out + 1) as f64 <= config.max_ratio * self.all.len() as f64
     }
 }

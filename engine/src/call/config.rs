@@ -219,38 +219,38 @@ pub(crate) struct EjectionConfig {
     /// How long the first ejection lasts; it doubles with each further one.
     #[serde(with = "humantime_serde")]
     #[garde(custom(within(ms(100)..=secs(3600))))]
-    pub(crate) base: Duration,
+    pub(crate) eject_for: Duration,
     /// How long an ejection lasts at most.
     #[serde(with = "humantime_serde")]
-    #[garde(custom(within(ms(100)..=secs(3600))), custom(not_below_base(self.base)))]
-    pub(crate) max: Duration,
-    /// Largest share of the instances that may be ejected at one time, 0 to 1.
+    #[garde(custom(within(ms(100)..=secs(3600))), custom(not_below_eject_for(self.eject_for)))]
+    pub(crate) eject_for_max: Duration,
+    /// Largest ratio of the instances that may be ejected at one time, 0 to 1.
     #[garde(range(min = 0.0, max = 1.0))]
-    pub(crate) max_share: f64,
-    /// Below this share of instances in rotation, 0 to 1, ejections are ignored: most of a
+    pub(crate) max_ratio: f64,
+    /// Panic threshold: below this ratio of instances in rotation, 0 to 1, ejections are ignored: most of a
     /// service failing says more about something else than about its instances.
     #[garde(range(min = 0.0, max = 1.0))]
-    pub(crate) panic_threshold: f64,
+    pub(crate) panic_ratio: f64,
 }
 
 impl Default for EjectionConfig {
     fn default() -> Self {
         Self {
             consecutive_failures: 5,
-            base: Duration::from_secs(5),
-            max: Duration::from_secs(120),
-            max_share: 0.5,
-            panic_threshold: 0.5,
+            eject_for: Duration::from_secs(5),
+            eject_for_max: Duration::from_secs(120),
+            max_ratio: 0.5,
+            panic_ratio: 0.5,
         }
     }
 }
 
-fn not_below_base(base: Duration) -> impl FnOnce(&Duration, &()) -> garde::Result {
+fn not_below_eject_for(eject_for: Duration) -> impl FnOnce(&Duration, &()) -> garde::Result {
     move |max, ()| {
-        if *max >= base {
+        if *max >= eject_for {
             return Ok(());
         }
-        Err(garde::Error::new("must not be below `base`"))
+        Err(garde::Error::new("must not be below `eject_for`"))
     }
 }
 

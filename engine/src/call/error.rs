@@ -141,7 +141,7 @@ pub(crate) enum BadReply {
     /// There is more than one.
     #[error("the reply has more than one message")]
     ManyMessages,
-    /// Too large, cut off, compressed in a way nobody asked for: the client library says what.
+    /// Too large, cut off, compressed unasked: the client library says what.
     #[error("the reply is refused: {code}: {detail}")]
     Refused {
         /// The library's code.

@@ -12,10 +12,10 @@ use super::{Failed, Outcome, Reply, ReplyBody, now};
 
 /// What wants to know how a call ended.
 pub(crate) trait Guard: Send + 'static {
-    /// The first message of a stream arrived. Its end is told later.
+    /// The first message of a stream arrived. Its end comes later.
     fn message(&mut self, _at: Instant) {}
 
-    /// The call is over. Told exactly once, also for a call that is dropped.
+    /// The call is over. Called exactly once, also for a call that is dropped.
     fn end(&mut self, outcome: Outcome, at: Instant);
 
     /// Whether it has to be kept until the end of a stream.
@@ -24,7 +24,7 @@ pub(crate) trait Guard: Send + 'static {
     }
 }
 
-/// A guard that is told [`Outcome::LEFT`] when it is dropped before the end.
+/// A guard that gets [`Outcome::LEFT`] when it is dropped before the end.
 pub(crate) struct Held<G: Guard>(Option<G>);
 
 impl<G: Guard> Held<G> {
@@ -33,7 +33,7 @@ impl<G: Guard> Held<G> {
         Self(Some(guard))
     }
 
-    /// Tells it how the call went; with a stream it goes on.
+    /// Reports the result to it; with a stream it goes on.
     pub(crate) fn settle(&mut self, result: &mut Result<Reply, Failed>) {
         let Some(mut guard) = self.0.take() else {
             return;

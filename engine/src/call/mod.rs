@@ -160,7 +160,7 @@ impl CallContext {
     }
 }
 
-/// What whoever makes a call knows that the call should.
+/// What the caller adds to a call.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct CallOptions {
     /// The span of the field the call is for; it ends with the call.

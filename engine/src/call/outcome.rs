@@ -1,7 +1,7 @@
 //! What the end of a call means: one table, consulted by retry, breaker, balancer, metrics, spans
 //! and the caller's error alike. It is decided once, where the attempt ends.
 //!
-//! A status code alone does not tell: the client library reports its own time-out and a draining
+//! A status code alone does not suffice: the client library reports its own time-out and a draining
 //! connection both as CANCELLED, and a killed peer as UNKNOWN. So [`transport`](super::transport)
 //! says what happened, as a [`CallError`], and this file what follows.
 

@@ -53,7 +53,7 @@ pub(crate) enum ReplyBody {
     Many(Box<Messages>),
 }
 
-/// A stream of messages, with everything that is held until it ends. Each guard is told its end
+/// A stream of messages, with everything that is held until it ends. Each guard learns its end
 /// once: a good one, an error, or that the stream was dropped before.
 pub(crate) struct Messages {
     first: Option<Decoded>,

@@ -13,7 +13,7 @@ pub(crate) struct Known {
 }
 
 impl Known {
-    /// Fills in what nobody set, and returns what is set for nothing: a section for an upstream that
+    /// Fills in defaults, and returns a problem for what would have no effect: a section for an upstream that
     /// is not called, or a rule for a field that is not there, would silently do nothing.
     pub(super) fn complete(&self, config: &mut Config, origins: &Origins) -> Vec<Problem> {
         let mut problems = Vec::new();

@@ -13,13 +13,14 @@ mod nacos;
 mod print;
 mod problem;
 mod rules;
+mod view;
 
 use garde::Validate;
 use serde::{Deserialize, Serialize};
 
 pub(crate) use self::{
     known::Known,
-    live::{EffectiveConfig, Live},
+    live::Live,
     load::{Document, Origins, SourcesRead},
     metrics::register,
     nacos::{Config as NacosConfig, NacosState},

@@ -1,4 +1,4 @@
-//! What is wrong with a configuration, told to the person who wrote it.
+//! Problems of a configuration, written for the person who wrote it.
 
 use std::fmt;
 

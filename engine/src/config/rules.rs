@@ -3,7 +3,7 @@
 use super::Config;
 use crate::{graphql, rate_limit, upstream};
 
-/// The part of a configuration that acts without a restart. Whoever follows changes is handed one of
+/// The part of a configuration that acts without a restart. Code that follows changes gets one of
 /// these and nothing else: a key that is not in it cannot be obeyed by accident.
 #[derive(Clone, Debug)]
 pub(crate) struct Rules {

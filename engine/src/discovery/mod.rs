@@ -1,8 +1,7 @@
 //! Who is alive: lists of instances, kept current by a watch.
 //!
-//! A consumer holds a [`Watch`] and sees [`Snapshot`]s; it cannot tell whether Consul or a fixed
-//! list feeds it. "Unknown" (nobody has told us yet) and "empty" (we were told there is none)
-//! differ, and whatever happens to the source, the last good list stays.
+//! A consumer holds a [`Watch`] and sees [`Snapshot`]s; it does not know whether Consul or a
+//! fixed list feeds it. "Unknown" (no answer yet) and "empty" (an answer without instances) differ, and whatever happens to the source, the last good list stays.
 //!
 //! **Invariant:** only `consul.rs` names the Consul client library.
 
@@ -42,7 +41,7 @@ pub(crate) struct Instance {
 /// What is known of a service's instances.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Members {
-    /// Nobody has told us yet.
+    /// There was no answer yet.
     Unknown,
     /// The last good list; it may be empty.
     Known(Arc<[Instance]>),
@@ -63,7 +62,7 @@ impl Members {
 pub(crate) struct Snapshot {
     /// The instances to use.
     pub(crate) members: Members,
-    /// How the source is doing.
+    /// The status of the source.
     pub(crate) source: Source,
 }
 

@@ -18,17 +18,17 @@ use crate::types::OutageLog;
 #[derive(Clone, Debug)]
 pub(crate) struct Relay(mpsc::UnboundedSender<(String, Watch)>);
 
-/// A watch that shows what `source` shows, until its [`Relay`] is told of another source.
+/// A watch that shows what `source` shows, until its [`Relay`] follows another source.
 ///
 /// Has to be called within a tokio runtime.
 pub(crate) fn relay(mut source: Watch) -> (Relay, Watch) {
     let (sender, receiver) = watch::channel(source.borrow_and_update().clone());
-    let (others, told) = mpsc::unbounded_channel();
+    let (others, requested) = mpsc::unbounded_channel();
     tokio::spawn(async move {
         let closed = sender.clone();
         tokio::select! {
             () = closed.closed() => {}
-            () = forward(source, told, sender) => {}
+            () = forward(source, requested, sender) => {}
         }
     });
     (Relay(others), receiver)
@@ -37,21 +37,21 @@ pub(crate) fn relay(mut source: Watch) -> (Relay, Watch) {
 impl Relay {
     /// Shows `source`, called `name` in the log, as soon as it has an instance.
     pub(crate) fn follow(&self, name: impl Into<String>, source: Watch) {
-        // Without a receiver nobody watches any more.
+        // Without a receiver the watch has ended.
         let _ = self.0.send((name.into(), source));
     }
 }
 
 async fn forward(
     mut source: Watch,
-    mut told: mpsc::UnboundedReceiver<(String, Watch)>,
+    mut requested: mpsc::UnboundedReceiver<(String, Watch)>,
     sender: watch::Sender<Snapshot>,
 ) {
     let mut next: Option<Next> = None;
     loop {
         tokio::select! {
             () = changed(&mut source) => {}
-            Some((name, source)) = told.recv() => {
+            Some((name, source)) = requested.recv() => {
                 next = Some(Next { name, source, empty: OutageLog::default() });
                 continue;
             }

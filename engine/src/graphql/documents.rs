@@ -209,8 +209,8 @@ impl Documents {
             "Documents that had been analysed before (hit), and had not (miss).",
             move |observe| {
                 let (hits, misses) = each.hits_and_misses();
-                observe(hits as f64, &[KeyValue::new("cache", "hit")]);
-                observe(misses as f64, &[KeyValue::new("cache", "miss")]);
+                observe(hits as f64, &[KeyValue::new("outcome", "hit")]);
+                observe(misses as f64, &[KeyValue::new("outcome", "miss")]);
             },
         );
     }

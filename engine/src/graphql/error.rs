@@ -10,7 +10,7 @@ use crate::{call::Reason, rate_limit::Throttled, upstream::UpstreamError};
 /// `extensions.code` of a field error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Code {
-    /// An upstream could not be reached, or nobody is there.
+    /// An upstream could not be reached, or has no instance.
     UpstreamUnavailable,
     /// An upstream did not answer in time.
     UpstreamTimeout,

@@ -182,7 +182,7 @@ fn note(ctx: &ExtensionContext<'_>, field: &str, throttled: &Throttled, rules: &
             KeyValue::new("bff.rate_limit.retry_after_ms", wait),
         ],
     );
-    // No failure: traces of whoever asks too often are not to be kept because of that.
+    // No failure: a throttled request is no reason to keep its trace.
     span.end();
 }
 

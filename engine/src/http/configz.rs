@@ -1,6 +1,9 @@
 //! `/configz`: the effective configuration, for people on this machine.
 
-use std::net::{IpAddr, SocketAddr};
+use std::{
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+};
 
 use axum::{
     Router,
@@ -12,29 +15,29 @@ use axum::{
 use tokio::time::Instant;
 use tracing::error;
 
-use crate::config::Live;
+use super::ConfigView;
 
 /// Where the effective configuration can be read.
 pub(crate) const CONFIGZ: &str = "/configz";
 
-pub(super) fn routes(live: Live) -> Router {
-    Router::new().route(CONFIGZ, get(show)).with_state(live)
+pub(super) fn routes(config: Arc<dyn ConfigView>) -> Router {
+    Router::new().route(CONFIGZ, get(show)).with_state(config)
 }
 
-/// Addresses, limits and names are nobody's business but the operator's: a request from another
+/// Addresses, limits and names are for the operator only: a request from another
 /// machine, from a page in a browser, or one that a proxy on this machine passed on, is refused.
 /// A proxy that leaves no trace of itself has to close this path.
 async fn show(
-    State(live): State<Live>,
+    State(config): State<Arc<dyn ConfigView>>,
     ConnectInfo(peer): ConnectInfo<SocketAddr>,
     headers: HeaderMap,
 ) -> Response {
     let from_here = peer.ip().to_canonical().is_loopback() && names_this_machine(&headers);
     if !from_here || is_forwarded(&headers) {
-        let told = "the configuration is shown on this machine only, and not through a proxy\n";
-        return (StatusCode::FORBIDDEN, told).into_response();
+        let refusal = "the configuration is shown on this machine only, and not through a proxy\n";
+        return (StatusCode::FORBIDDEN, refusal).into_response();
     }
-    match live.now().to_toml(Instant::now()) {
+    match config.toml(Instant::now()) {
         Ok(text) => ([(header::CONTENT_TYPE, "application/toml")], text).into_response(),
         Err(problem) => {
             error!(%problem, "the configuration cannot be printed");
@@ -47,7 +50,7 @@ async fn show(
     }
 }
 
-/// Whether the client meant this machine, and not a name that somebody let point at it.
+/// Whether the client meant this machine, and not a name that was made to point at it.
 fn names_this_machine(headers: &HeaderMap) -> bool {
     let host = headers
         .get(header::HOST)
@@ -60,7 +63,7 @@ fn names_this_machine(headers: &HeaderMap) -> bool {
     name == "localhost" || address.is_some_and(|address| address.to_canonical().is_loopback())
 }
 
-/// Whether a proxy, or a page in a browser, stands between us and whoever asks.
+/// Whether a proxy, or a page in a browser, stands between us and the client.
 fn is_forwarded(headers: &HeaderMap) -> bool {
     const TRACES: [&str; 6] = [
         "forwarded",

@@ -19,8 +19,8 @@ use axum::{
 };
 use tokio::time::Instant;
 
+use super::ConfigView;
 use crate::{
-    config::{EffectiveConfig, Live, NacosState, Problem},
     discovery::Source,
     rate_limit::Limiter,
     resilience::breaker,
@@ -31,15 +31,14 @@ use crate::{
 ///
 /// It is ready once every upstream had an instance, and from then on as long as any upstream has
 /// one: a field whose upstream is gone answers with an error beside its siblings, which is better
-/// than no page, and taking all replicas out because one upstream is down helps nobody. While it
+/// than no page, and taking all replicas out because one upstream is down helps no client. While it
 /// drains it is never ready.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(crate) struct Readiness(Arc<Inner>);
 
-#[derive(Debug)]
 struct Inner {
     upstreams: Upstreams,
-    live: Live,
+    config: Arc<dyn ConfigView>,
     limiter: Arc<ArcSwap<Limiter>>,
     draining: AtomicBool,
 }
@@ -47,10 +46,14 @@ struct Inner {
 impl Readiness {
     /// The readiness of a process that calls `upstreams`. The configuration's state is reported but
     /// does not affect readiness, because the last valid configuration stays effective.
-    pub(crate) fn new(upstreams: Upstreams, live: Live, limiter: Arc<ArcSwap<Limiter>>) -> Self {
+    pub(crate) fn new(
+        upstreams: Upstreams,
+        config: Arc<dyn ConfigView>,
+        limiter: Arc<ArcSwap<Limiter>>,
+    ) -> Self {
         Self(Arc::new(Inner {
             upstreams,
-            live,
+            config,
             limiter,
             draining: AtomicBool::new(false),
         }))
@@ -71,7 +74,7 @@ impl Readiness {
             any_now |= has;
             lines += &describe_upstream(&upstream, now);
         }
-        lines += &describe_config(&self.0.live.now(), now);
+        lines += &self.0.config.checks(now);
         if let Some(store) = self.0.limiter.load().store_status() {
             lines += &match store.away {
                 None => "[+] rate limits: shared in Redis\n".to_owned(),
@@ -148,35 +151,6 @@ fn describe_list(upstream: &UpstreamStatus, now: Instant) -> String {
 
 fn whole_seconds(time: Duration) -> humantime::FormattedDuration {
     humantime::format_duration(Duration::from_secs(time.as_secs()))
-}
-
-fn describe_config(effective: &EffectiveConfig, now: Instant) -> String {
-    let mut lines = String::new();
-    if let Some(nacos) = &effective.nacos {
-        let mark = match nacos.state {
-            NacosState::Found => '+',
-            NacosState::NotAsked | NacosState::Missing | NacosState::Failing(_) => '!',
-        };
-        lines += &format!("[{mark}] configuration: {}\n", nacos.describe(now));
-    }
-    // Keys only: anybody may read this page, and values are for `/configz`.
-    if let Some(problems) = &effective.refused {
-        let keys = keys(&problems.0);
-        lines += &format!("[!] configuration: the last document is refused: {keys}\n");
-    }
-    if !effective.awaiting_restart.is_empty() {
-        let keys = keys(&effective.awaiting_restart);
-        lines += &format!("[!] configuration: a change needs a restart: {keys}\n");
-    }
-    lines
-}
-
-fn keys(problems: &[Problem]) -> String {
-    let keys = problems.iter().map(|problem| match problem.key.as_str() {
-        "" => "the document as a whole",
-        key => key,
-    });
-    keys.collect::<Vec<_>>().join(", ")
 }
 
 pub(super) fn routes(readiness: Readiness) -> Router {

@@ -12,12 +12,12 @@ use std::{sync::Arc, time::Duration};
 
 use arc_swap::ArcSwap;
 use axum::{Router, middleware, routing::get};
+use tokio::time::Instant;
 use tower_http::catch_panic::CatchPanicLayer;
 
 use self::health::Readiness;
 pub(crate) use self::{config::Config, configz::CONFIGZ};
 use crate::{
-    config::Live,
     graphql::{Execute, Execution},
     rate_limit::ClientConfig,
     telemetry::{
@@ -26,11 +26,24 @@ use crate::{
     },
 };
 
+/// The effective configuration, as far as pages show it.
+pub(crate) trait ConfigView: Send + Sync {
+    /// As TOML: where each value came from, and above it what an operator should know. Secrets are
+    /// redacted.
+    ///
+    /// # Errors
+    /// Never for an effective configuration; the TOML writer's type asks for it.
+    fn toml(&self, now: Instant) -> anyhow::Result<String>;
+
+    /// The lines of `/readyz?verbose`: keys only, because anybody may read that page.
+    fn checks(&self, now: Instant) -> String;
+}
+
 /// What requests are executed with; swapped as one when the rules change.
 pub(crate) struct Served {
     /// Executes operations.
     pub(crate) schema: Arc<dyn Execute>,
-    /// How clients are told apart.
+    /// What a client is.
     pub(crate) clients: ClientConfig,
 }
 
@@ -42,7 +55,7 @@ pub(crate) struct Parts {
     /// What operations are executed with, whatever the rules.
     pub(crate) execution: Execution,
     /// Answers `/configz`.
-    pub(crate) live: Live,
+    pub(crate) config: Arc<dyn ConfigView>,
     /// Deadline of a whole request.
     pub(crate) request_timeout: Duration,
     /// Whether `/` serves the playground.
@@ -75,7 +88,7 @@ pub(crate) fn router(parts: Parts) -> Router {
             parts.execution,
             parts.request_timeout,
         ))
-        .merge(configz::routes(parts.live))
+        .merge(configz::routes(parts.config))
         .merge(health::routes(parts.readiness))
         .merge(metrics::routes(parts.metrics));
     if parts.playground {

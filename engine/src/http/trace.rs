@@ -47,7 +47,7 @@ pub(super) async fn observe(
     };
     request.extensions_mut().insert(span.clone());
     let mut response = span.within(next.run(request)).await;
-    span.tell(response.headers_mut());
+    span.inject_response(response.headers_mut());
     pending.status = Some(response.status());
     response
 }

@@ -1,4 +1,5 @@
-//! What a rule remembers, and its verdict: pure but for the lock of its keys; time is an argument.
+//! What a rule remembers, and its verdict. Time is an argument of fixed windows; governor reads the
+//! clock that it was given, which tests can pause.
 
 use std::{num::NonZeroU32, sync::Arc, time::Duration};
 

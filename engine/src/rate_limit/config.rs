@@ -26,7 +26,7 @@ pub(crate) struct Config {
     /// How many clients each rule remembers at most.
     #[garde(range(min = 64, max = 10_000_000))]
     pub(crate) max_keys: usize,
-    /// How clients are told apart.
+    /// What a client is.
     #[garde(dive)]
     pub(crate) client: ClientConfig,
     /// Rules by field, such as `Query.hello`; one table, or a list of tables.
@@ -57,7 +57,7 @@ pub(crate) enum Store {
     Redis,
 }
 
-/// How clients are told apart.
+/// What a client is.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, Validate)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct ClientConfig {
@@ -95,8 +95,8 @@ pub(crate) enum Identity {
     Header,
 }
 
-/// A field of the schema, as `Type.field`. Whoever reads a configuration refuses one that the schema
-/// does not have.
+/// A field of the schema, as `Type.field`. The configuration is checked against the schema after
+/// it is read.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize, Serialize)]
 #[serde(transparent)]
 pub(crate) struct Coordinate(String);

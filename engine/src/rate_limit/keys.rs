@@ -1,16 +1,15 @@
 //! A bounded map from clients to what is remembered of them.
 
-use std::{
-    collections::HashMap,
-    sync::{Mutex, PoisonError},
-};
+use std::collections::HashMap;
+
+use parking_lot::Mutex;
 
 const SHARDS: usize = 64;
 
 /// At most so many keys, in shards that are locked one at a time.
 ///
-/// When a shard is full, the eighth of its entries with the smallest values goes. Whoever stores
-/// values sees to it that those are the clients that used the least, or have been quiet for
+/// When a shard is full, the eighth of its entries with the smallest values goes. The stored
+/// values are such that those are the clients that used the least, or have been quiet for
 /// longest: forgetting one that has its whole limit again loses nothing, and one that is being
 /// throttled is the last to go.
 #[derive(Debug)]
@@ -35,7 +34,7 @@ impl<V: Copy + Ord> Keys<V> {
         decide: impl FnOnce(Option<V>) -> (Option<V>, R),
     ) -> R {
         let shard = &self.shards[key as usize % SHARDS];
-        let mut shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut shard = shard.lock();
         let (value, result) = decide(shard.get(&key).copied());
         if let Some(value) = value {
             if shard.len() >= self.per_shard && !shard.contains_key(&key) {
@@ -48,10 +47,7 @@ impl<V: Copy + Ord> Keys<V> {
 
     /// How many keys are remembered.
     pub(super) fn len(&self) -> usize {
-        let len = |shard: &Mutex<HashMap<_, _>>| {
-            shard.lock().unwrap_or_else(PoisonError::into_inner).len()
-        };
-        self.shards.iter().map(len).sum()
+        self.shards.iter().map(|shard| shard.lock().len()).sum()
     }
 }
 

@@ -16,14 +16,14 @@ pub(crate) fn register(meter: &Meter, limiter: &Arc<ArcSwap<Limiter>>) {
         Kind::Counter,
         "bff.rate_limit.calls",
         "",
-        "Calls by rule and verdict; a dry run's throttled calls went on.",
+        "Calls by rule and outcome; a dry run's throttled calls went on.",
         move |observe| {
             for rule in each.load().all() {
-                for (verdict, calls) in
+                for (outcome, calls) in
                     [("allowed", rule.allowed()), ("throttled", rule.throttled())]
                 {
                     let mut labels = rule_labels(rule);
-                    labels.push(KeyValue::new("verdict", verdict));
+                    labels.push(KeyValue::new("outcome", outcome));
                     observe(calls as f64, &labels);
                 }
             }

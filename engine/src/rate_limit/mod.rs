@@ -34,8 +34,7 @@ pub(crate) use self::{
 pub(crate) struct ClientKey(u128);
 
 impl ClientKey {
-    /// The fingerprint of whatever a client is known by. Nobody can choose to have somebody
-    /// else's.
+    /// The fingerprint of what a client is known by. No client can choose another one's.
     pub(crate) fn of(identity: &str) -> Self {
         let digest: [u8; 32] = Sha256::digest(identity).into();
         let mut half = [0; 16];
@@ -47,7 +46,7 @@ impl ClientKey {
 /// A call that a rule does not let through.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Throttled {
-    /// What to tell the client.
+    /// The message for the client.
     pub(crate) message: String,
     /// When the same call would be let through.
     pub(crate) retry_after: Duration,
@@ -57,7 +56,7 @@ pub(crate) struct Throttled {
     pub(crate) period: Duration,
 }
 
-/// Every rule in force, by field.
+/// Every effective rule, by field.
 #[derive(Debug, Default)]
 pub(crate) struct Limiter {
     shared: Option<Arc<Shared>>,
@@ -95,8 +94,8 @@ impl Limiter {
         Self::default().reconfigured(config)
     }
 
-    /// The rules of `config`. A rule that was in force before goes on with its buckets; one whose
-    /// quota changed starts with fresh ones, so that nobody is held to a limit that is gone.
+    /// The rules of `config`. A rule that was effective before goes on with its buckets; one whose
+    /// quota changed starts with fresh ones, so that no client is held to a limit that is gone.
     pub(crate) fn reconfigured(&self, config: &Config) -> Self {
         let mut fields: HashMap<String, HashMap<String, Arc<[ActiveRule]>>> = HashMap::new();
         for (coordinate, rules) in &config.fields.0 {
@@ -107,7 +106,7 @@ impl Limiter {
                 .iter()
                 .collect();
             let active = rules.0.iter().enumerate().map(|(place, rule)| {
-                // Only what counts in the same way has to be told apart.
+                // Only rules that count in the same way need a number.
                 let twin = rules.0[..place]
                     .iter()
                     .filter(|r| same_quota(r, rule))
@@ -164,7 +163,7 @@ impl Limiter {
         let Some(waits) = shared.take(rules, client).await else {
             return self.take_here(rules, client);
         };
-        // What passed there counts here too: should Redis go away, nobody starts from nothing.
+        // What passed there counts here too: should Redis go away, no client starts from nothing.
         let now = Instant::now();
         rules.iter().zip(waits).try_for_each(|(rule, wait)| {
             if wait.is_zero() {

@@ -66,8 +66,8 @@ impl std::fmt::Debug for Stack {
     }
 }
 
-/// A service that can be called by whoever has a reference to it: none of the layers has anything
-/// to wait for before a call.
+/// A service that can be called through a shared reference: no layer waits for anything before a
+/// call.
 trait Erased: Send + Sync {
     fn call(&self, call: Call) -> BoxFuture<Result<Reply, Failed>>;
 }

@@ -75,7 +75,7 @@ pub(crate) enum Kind {
 /// Takes a value and its labels.
 pub(crate) type Observe<'a> = dyn FnMut(f64, &[KeyValue]) + 'a;
 
-/// Makes an instrument that `read` fills whenever somebody looks. No label ever carries what a
+/// Makes an instrument that `read` fills whenever metrics are collected. No label ever carries what a
 /// client sent.
 pub(crate) fn observe(
     meter: &Meter,

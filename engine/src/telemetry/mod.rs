@@ -16,7 +16,7 @@ use tracing_subscriber::{
 
 pub(crate) use self::config::{Config, LogConfig};
 
-/// Libraries that log what nobody asked for: consulrs and rustify write three lines per call and
+/// Libraries whose logs are excluded: consulrs and rustify write three lines per call and
 /// one error line per failed poll; nacos-sdk writes documents at INFO, the password at DEBUG, and
 /// six lines every few seconds while its server is away. Their errors reach the log through us.
 const QUIET: [&str; 3] = ["consulrs", "rustify", "nacos_sdk"];

@@ -1,5 +1,5 @@
 //! Small values that everybody stands on: text and durations that refuse what they cannot mean, so
-//! that nobody has to check again.
+//! that no user of them checks again.
 
 mod backoff;
 mod error_chain;
@@ -23,7 +23,7 @@ impl Secret {
     }
 }
 
-/// Two are told apart, so that a change of one is a change.
+/// Compares the secret text, so that a changed secret counts as a configuration change.
 impl PartialEq for Secret {
     fn eq(&self, other: &Self) -> bool {
         self.reveal() == other.reveal()

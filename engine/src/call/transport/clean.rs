@@ -147,7 +147,7 @@ const DETAILS_BASE64: GeneralPurpose = GeneralPurpose::new(
 
 /// Makes headers or trailers such that the client can read them.
 fn clean(headers: &mut HeaderMap) {
-    // Nobody but us says what came over the wire.
+    // The mark is ours alone.
     if headers.contains_key(&FROM_PEER) {
         headers.remove(&FROM_PEER);
     }

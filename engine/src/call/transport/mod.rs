@@ -1,7 +1,7 @@
 //! How a call travels: over tonic's channels, by its client, with a codec of bytes.
 //!
-//! **Invariant:** only this folder names tonic's client side. Whoever replaces the transport,
-//! replaces this folder.
+//! **Invariant:** only this folder names tonic's client side. Replacing the transport
+//! means replacing this folder.
 
 mod channel;
 mod clean;

@@ -1,4 +1,4 @@
-//! What tonic's statuses stand for: facts about a call, told from their source chains. What follows
+//! What tonic's statuses stand for: facts about a call, read from their source chains. What follows
 //! from them is [`Outcome`](super::super::Outcome)'s to say.
 
 use std::{error::Error, io};

@@ -10,7 +10,7 @@ use super::super::{Config, Origins, Problem};
 pub(super) fn differing(effective: &Config, wanted: &Config, origins: &Origins) -> Vec<Problem> {
     let json = |config| serde_json::to_value(config).unwrap_or_default();
     let mut keys = Vec::new();
-    // What is printed of a secret does not tell two of them apart.
+    // Secrets are printed alike, so they are compared by themselves.
     if effective.consul.token != wanted.consul.token
         && effective.consul.token.is_some() == wanted.consul.token.is_some()
     {

@@ -1,8 +1,8 @@
-//! The configuration in force: what a document from outside changes, and what it cannot.
+//! The effective configuration: what a document from outside changes, and what it cannot.
 //!
 //! A document is merged with what was sources at the start, checked as a whole, and swapped in as a
 //! whole. One that is not good changes nothing. Of a good one, keys that need a restart keep the
-//! value they have, and the rest is put in force.
+//! value they have, and the rest becomes effective.
 
 mod diff;
 
@@ -18,14 +18,14 @@ use tracing::{error, info, warn};
 use self::diff::differing;
 use super::{
     Config, Document, Origins, Problem, Problems, Rules, SourcesRead,
-    nacos::{self, NacosState, NacosStatus, Reading, log_change},
+    nacos::{self, NacosState, NacosStatus, PollResult, log_change},
     print,
 };
 
 /// How long a start waits for Nacos before it goes on without.
 const BOOT_WAIT: Duration = Duration::from_secs(3);
 
-/// The configuration in force, and word of every change. Clones share it.
+/// The effective configuration and its changes. Clones share it.
 #[derive(Clone, Debug)]
 pub(crate) struct Live {
     state: watch::Receiver<Arc<EffectiveConfig>>,
@@ -33,7 +33,7 @@ pub(crate) struct Live {
     _follow: Option<Arc<AbortOnDropHandle<()>>>,
 }
 
-/// What is in force at one moment.
+/// The effective configuration at one moment.
 #[derive(Clone, Debug)]
 pub(crate) struct EffectiveConfig {
     /// The configuration.
@@ -42,7 +42,7 @@ pub(crate) struct EffectiveConfig {
     pub(crate) origins: Origins,
     /// Where those came from that wait for a restart.
     origins_at_start: Origins,
-    /// Counts the configurations that were put in force, from 1.
+    /// Counts the configurations that became effective, from 1.
     pub(crate) generation: u64,
     /// Changes that wait for a restart.
     pub(crate) awaiting_restart: Vec<Problem>,
@@ -52,7 +52,7 @@ pub(crate) struct EffectiveConfig {
     pub(crate) refusals: u64,
     /// How many documents held changes that wait for a restart.
     pub(crate) restarts_asked: u64,
-    /// How Nacos is doing, if there is one.
+    /// Nacos' status, if it is configured.
     pub(crate) nacos: Option<NacosStatus>,
     /// The text that was looked at last, good or not.
     seen: Option<String>,
@@ -87,7 +87,7 @@ impl Live {
         let mut readings = nacos::watch(nacos);
         let boot = async {
             while let Some(reading) = readings.recv().await {
-                let failed = matches!(reading, Reading::Failed(_));
+                let failed = matches!(reading, PollResult::Failed(_));
                 now = now.read(&sources, reading, Change::AtStart, Instant::now());
                 if !failed {
                     return;
@@ -116,7 +116,7 @@ impl Live {
         })
     }
 
-    /// What is in force now.
+    /// The effective configuration.
     pub(crate) fn now(&self) -> Arc<EffectiveConfig> {
         Arc::clone(&self.state.borrow())
     }
@@ -161,12 +161,18 @@ impl EffectiveConfig {
     }
 
     /// What `reading` makes of it.
-    fn read(&self, sources: &SourcesRead, reading: Reading, change: Change, now: Instant) -> Self {
+    fn read(
+        &self,
+        sources: &SourcesRead,
+        reading: PollResult,
+        change: Change,
+        now: Instant,
+    ) -> Self {
         let mut next = self.clone();
         let state = match &reading {
-            Reading::Found(_) => NacosState::Found,
-            Reading::Missing => NacosState::Missing,
-            Reading::Failed(problem) => NacosState::Failing(problem.clone()),
+            PollResult::Found(_) => NacosState::Found,
+            PollResult::Missing => NacosState::Missing,
+            PollResult::Failed(problem) => NacosState::Failing(problem.clone()),
         };
         if let Some(nacos) = &mut next.nacos {
             log_change(nacos, &state);
@@ -176,16 +182,16 @@ impl EffectiveConfig {
             nacos.state = state;
         }
         match reading {
-            Reading::Found(text) if next.seen.as_ref() != Some(&text) => {
+            PollResult::Found(text) if next.seen.as_ref() != Some(&text) => {
                 next.seen = Some(text);
                 next.consider(sources, change);
             }
-            Reading::Found(_) | Reading::Missing | Reading::Failed(_) => {}
+            PollResult::Found(_) | PollResult::Missing | PollResult::Failed(_) => {}
         }
         next
     }
 
-    /// Puts the document that was seen last in force, as far as that can be done.
+    /// Makes the document that was read last effective, as far as that can be done.
     fn consider(&mut self, sources: &SourcesRead, change: Change) {
         let Some(document) = self.document() else {
             return;
@@ -208,7 +214,7 @@ impl EffectiveConfig {
                     error!(
                         document = document.origin,
                         %problem,
-                        "the document is refused, the last good configuration stays in force"
+                        "the document is refused, the effective configuration stays"
                     );
                 }
                 self.refused = Some(problems);
@@ -240,7 +246,7 @@ impl EffectiveConfig {
         info!(
             generation = self.generation,
             document = document.origin,
-            "a new configuration is in force"
+            "a new configuration is effective"
         );
     }
 
@@ -251,11 +257,11 @@ impl EffectiveConfig {
         })
     }
 
-    /// What is in force as TOML: where each value came from, and above it what an operator should
+    /// The effective configuration as TOML: where each value came from, and above it what an operator should
     /// know. Secrets are redacted.
     ///
     /// # Errors
-    /// Never for a configuration that is in force; the TOML writer's type asks for it.
+    /// Never for an effective configuration; the TOML writer's type asks for it.
     pub(crate) fn to_toml(&self, now: Instant) -> anyhow::Result<String> {
         let mut text = format!("# generation {}\n", self.generation);
         if let Some(nacos) = &self.nacos {

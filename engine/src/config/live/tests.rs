@@ -1,4 +1,4 @@
-//! What documents make of what is in force.
+//! Documents and the effective configuration.
 
 use super::*;
 use crate::config::Sources;
@@ -21,11 +21,11 @@ fn start(sources: &SourcesRead) -> EffectiveConfig {
     EffectiveConfig::at_start(sources, Instant::now()).unwrap()
 }
 
-fn found(text: &str) -> Reading {
-    Reading::Found(text.to_owned())
+fn found(text: &str) -> PollResult {
+    PollResult::Found(text.to_owned())
 }
 
-fn running(state: &EffectiveConfig, sources: &SourcesRead, reading: Reading) -> EffectiveConfig {
+fn running(state: &EffectiveConfig, sources: &SourcesRead, reading: PollResult) -> EffectiveConfig {
     state.read(sources, reading, Change::WhileRunning, Instant::now())
 }
 
@@ -96,11 +96,11 @@ async fn flags_stay_stronger_than_documents() {
 #[tokio::test(start_paused = true)]
 async fn staleness_runs_from_the_last_answer_and_only_while_there_is_none() {
     let sources = sources(&[]);
-    let state = running(&start(&sources), &sources, Reading::Missing);
+    let state = running(&start(&sources), &sources, PollResult::Missing);
     tokio::time::advance(Duration::from_secs(40)).await;
     let now = Instant::now();
     assert_eq!(state.nacos.as_ref().unwrap().staleness(now), Duration::ZERO);
-    let failing = running(&state, &sources, Reading::Failed("gone".to_owned()));
+    let failing = running(&state, &sources, PollResult::Failed("gone".to_owned()));
     let stale = failing.nacos.as_ref().unwrap().staleness(now);
     assert_eq!(stale, Duration::from_secs(40));
 }

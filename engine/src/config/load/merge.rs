@@ -11,7 +11,7 @@ pub(super) struct Merged {
     pub(super) origins: Origins,
 }
 
-/// Where values came from; those that nobody set are not in it.
+/// Where values came from; unset ones are not in it.
 #[derive(Clone, Debug)]
 pub(crate) struct Origins(Node);
 
@@ -42,6 +42,53 @@ impl Merged {
             Json::Object(Map::from_iter([((*key).to_owned(), value)]))
         });
         self.add(value, origin);
+    }
+}
+
+impl Merged {
+    /// Moves the value at `path`, of which `*` stands for any name, to another name in the same table;
+    /// returns where there was one. A value under the new name stays.
+    pub(super) fn rename(&mut self, path: &[&str], name: &str) -> Vec<String> {
+        let mut found = Vec::new();
+        let at = String::new();
+        rename(
+            &mut self.values,
+            &mut self.origins.0,
+            path,
+            name,
+            &at,
+            &mut found,
+        );
+        found
+    }
+}
+
+fn rename(
+    values: &mut Json,
+    origins: &mut Node,
+    path: &[&str],
+    name: &str,
+    at: &str,
+    found: &mut Vec<String>,
+) {
+    let (Json::Object(values), Node::Table(origins), [first, rest @ ..]) = (values, origins, path)
+    else {
+        return;
+    };
+    if rest.is_empty() {
+        if let (Some(value), Some(origin)) = (values.remove(*first), origins.remove(*first)) {
+            found.push(format!("{at}{first}"));
+            values.entry(name).or_insert(value);
+            origins.entry(name.to_owned()).or_insert(origin);
+        }
+        return;
+    }
+    let matches = |key: &String| *first == "*" || key == first;
+    let keys: Vec<String> = values.keys().filter(|key| matches(key)).cloned().collect();
+    for key in keys {
+        if let (Some(values), Some(origins)) = (values.get_mut(&key), origins.get_mut(&key)) {
+            rename(values, origins, rest, name, &format!("{at}{key}."), found);
+        }
     }
 }
 
@@ -115,5 +162,20 @@ mod tests {
         assert_eq!(at(&["a", "z"]), Some("flag"));
         assert_eq!(at(&["a"]), None);
         assert_eq!(at(&["nowhere"]), None);
+    }
+
+    #[test]
+    fn a_renamed_value_keeps_its_origin_and_gives_way_to_one_under_the_new_name() {
+        let mut merged = Merged::default();
+        let old =
+            json!({ "u": { "a": { "e": { "old": 1 } }, "b": { "e": { "old": 2, "new": 3 } } } });
+        merged.add(old, "file");
+        let found = merged.rename(&["u", "*", "e", "old"], "new");
+        assert_eq!(found, ["u.a.e.old", "u.b.e.old"]);
+        assert_eq!(
+            merged.values,
+            json!({ "u": { "a": { "e": { "new": 1 } }, "b": { "e": { "new": 3 } } } })
+        );
+        assert_eq!(merged.origins.at(["u", "a", "e", "new"]), Some("file"));
     }
 }

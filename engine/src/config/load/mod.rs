@@ -12,6 +12,7 @@ use garde::Validate;
 use serde_json::Value as Json;
 use serde_path_to_error::{Path, Segment};
 use toml_edit::{DocumentMut, TomlError};
+use tracing::warn;
 
 use self::merge::Merged;
 pub(crate) use self::merge::Origins;
@@ -72,6 +73,16 @@ impl Loaded {
 /// Where values of variables and of the command line say they come from.
 const ENVIRONMENT: &str = "the environment";
 const FLAGS: &str = "command line";
+/// Keys that have another name now, and that name. They are read for one more version.
+const RENAMED: [(&[&str], &str); 4] = [
+    (&["upstreams", "*", "ejection", "base"], "eject_for"),
+    (&["upstreams", "*", "ejection", "max"], "eject_for_max"),
+    (&["upstreams", "*", "ejection", "max_share"], "max_ratio"),
+    (
+        &["upstreams", "*", "ejection", "panic_threshold"],
+        "panic_ratio",
+    ),
+];
 /// What the name of a variable begins with that is a key.
 const PREFIX: &str = "BFF__";
 
@@ -185,13 +196,21 @@ impl SourcesRead {
         for (key, value) in &self.flags {
             merged.set(&key.split('.').collect::<Vec<_>>(), value, FLAGS);
         }
+        for (path, name) in RENAMED {
+            for key in merged.rename(path, name) {
+                warn!(
+                    key,
+                    "this key is called `{name}` now, and is read under its old name for one more version"
+                );
+            }
+        }
         Ok(merged)
     }
 }
 
 impl Document {
-    /// The values of the document. What is wrong with it is told without a word of it: a line may
-    /// hold a secret.
+    /// The values of the document. Its error messages quote nothing of it: a line may hold
+    /// a secret.
     fn values(&self) -> Result<Json, Problem> {
         let problem = |message: String| Problem {
             key: String::new(),
@@ -207,7 +226,7 @@ impl Document {
     }
 }
 
-/// A listener that Consul is told of, but that it could not reach.
+/// A listener address that would be registered in Consul, but that cannot be reached.
 fn unreachable(config: &Config) -> Option<Problem> {
     let registers = config.consul.register && config.consul.advertise.is_none();
     (registers && config.http.listen.ip().is_unspecified()).then(|| Problem {

@@ -169,7 +169,7 @@ fn contradictions_within_an_upstream_are_refused() {
         ("breaker.failure_ratio = 1.01", "breaker.failure_ratio"),
         ("breaker.failure_ratio = 0", "breaker.failure_ratio"),
         ("breaker.open_for = '2m'", "breaker.open_for_max"),
-        ("ejection.base = '10m'", "ejection.max"),
+        ("ejection.eject_for = '10m'", "ejection.eject_for_max"),
         ("max_in_flight = 0", "max_in_flight"),
         ("service = 'a'\nendpoints = ['http://h:1']", "service"),
         ("endpoints = []", "endpoints"),
@@ -229,4 +229,21 @@ fn no_message_repeats_what_may_be_a_secret() {
             "{problems}"
         );
     }
+}
+
+#[test]
+fn a_key_under_its_old_name_is_read_and_says_where_it_came_from() {
+    let document = Document {
+        origin: "document".to_owned(),
+        text: "[upstreams.greeter.ejection]\nbase = '7s'\nmax_share = 0.25\n".to_owned(),
+    };
+    let loaded = Sources::default().read(known()).unwrap();
+    let loaded = loaded.with(Some(&document)).unwrap();
+    let ejection = &loaded.config.upstreams["greeter"].ejection;
+    assert_eq!(
+        (ejection.eject_for, ejection.max_ratio),
+        (Duration::from_secs(7), 0.25)
+    );
+    let path = ["upstreams", "greeter", "ejection", "eject_for"];
+    assert_eq!(loaded.origins.at(path), Some("document"));
 }

@@ -1,6 +1,6 @@
 //! Nacos as the configuration centre: readings of one document.
 //!
-//! Two clients of nacos-sdk share the work, because one alone would not tell the truth: a client
+//! Two clients of nacos-sdk share the work, because one alone does not notice an outage: a client
 //! that listens answers from its own memory from then on, and never says that the server is gone
 //! or the document deleted. So one listens and only says when to look; the other looks, and has
 //! no memory. What the listening one misses (the first publication of a document that was not
@@ -26,6 +26,8 @@ use tokio::{
 use tokio_util::task::AbortOnDropHandle;
 use tracing::debug;
 
+use crate::types::Backoff;
+
 pub(crate) use self::{
     config::Config,
     status::{NacosState, NacosStatus, log_change},
@@ -33,20 +35,25 @@ pub(crate) use self::{
 
 /// How long the server may take for one answer.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
-/// How soon it is asked again when it did not answer, or for a document that is not there: the
-/// first publication of one is not pushed to whoever waits for it.
-const SOON: Duration = Duration::from_secs(5);
-/// Half of the first pause after a failure.
-const SOONEST: Duration = Duration::from_millis(250);
-/// How long a client may not be answered before another is tried.
-const PATIENCE: Duration = Duration::from_secs(120);
-/// Where the clients write down what they read, unless there is nothing to be written to: a
-/// document may hold secrets, and one of another life is of no use.
-const NOWHERE: &str = "/dev/null/nacos";
+/// How soon it is asked again for a document that is not there: the first publication of one is not
+/// pushed.
+const MISSING_RETRY: Duration = Duration::from_secs(5);
+/// How soon it is asked again when it did not answer. The jitter keeps replicas that started together
+/// from asking together.
+const RETRY: Backoff = Backoff {
+    base: Duration::from_millis(500),
+    max: Duration::from_secs(5),
+    jitter: 0.9..=1.0,
+};
+/// How long a client may not be answered before another is built.
+const RECONNECT_AFTER: Duration = Duration::from_secs(120);
+/// Points the SDK's on-disk snapshot cache at an unwritable path. Documents may contain secrets, and a
+/// snapshot from an earlier run must not be used.
+const DISABLED_CACHE_DIR: &str = "/dev/null/nacos";
 
 /// What was learnt of the document.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Reading {
+pub(super) enum PollResult {
     /// Its text.
     Found(String),
     /// There is none.
@@ -59,7 +66,7 @@ pub(super) enum Reading {
 /// `reconcile`. Returns at once, whether Nacos is there or not.
 ///
 /// Has to be called within a tokio runtime.
-pub(super) fn watch(config: Config) -> mpsc::Receiver<Reading> {
+pub(super) fn watch(config: Config) -> mpsc::Receiver<PollResult> {
     let (sender, receiver) = mpsc::channel(1);
     tokio::spawn(async move {
         let closed = sender.clone();
@@ -71,24 +78,23 @@ pub(super) fn watch(config: Config) -> mpsc::Receiver<Reading> {
     receiver
 }
 
-async fn follow(config: Config, sender: mpsc::Sender<Reading>) {
+async fn follow(config: Config, sender: mpsc::Sender<PollResult>) {
     let config = Arc::new(config);
-    let (poke, mut poked) = watch::channel(());
-    let _listener = AbortOnDropHandle::new(tokio::spawn(listen(Arc::clone(&config), poke)));
+    let (notify, mut changed) = watch::channel(());
+    let _listener = AbortOnDropHandle::new(tokio::spawn(listen(Arc::clone(&config), notify)));
     let mut reader = Reader::new(Arc::clone(&config));
     // Once the listener is gone there is only the clock.
     let mut listens = true;
-    let mut soon = SOONEST;
+    let mut failures = 0;
     loop {
         let reading = reader.read().await;
+        let failed = matches!(reading, PollResult::Failed(_));
         let pause = match &reading {
-            Reading::Found(_) => config.reconcile,
-            Reading::Missing => config.reconcile.min(SOON),
-            Reading::Failed(_) => {
-                soon = (soon * 2).min(SOON);
-                soon
-            }
+            PollResult::Found(_) => config.reconcile,
+            PollResult::Missing => config.reconcile.min(MISSING_RETRY),
+            PollResult::Failed(_) => RETRY.pause(failures, &mut rand::rng()),
         };
+        failures = if failed { failures + 1 } else { 0 };
         if sender.send(reading).await.is_err() {
             return;
         }
@@ -96,13 +102,13 @@ async fn follow(config: Config, sender: mpsc::Sender<Reading>) {
         let pause = pause.mul_f64(rand::rng().random_range(0.9..=1.0));
         tokio::select! {
             () = sleep(pause) => {}
-            changed = poked.changed(), if listens => listens = changed.is_ok(),
+            changed = changed.changed(), if listens => listens = changed.is_ok(),
         }
     }
 }
 
-/// Listens for ever and pokes at each change.
-async fn listen(config: Arc<Config>, poke: watch::Sender<()>) {
+/// Listens for ever and notifys at each change.
+async fn listen(config: Arc<Config>, notify: watch::Sender<()>) {
     // Without this, building gives up when the server is away. What it would load is not there.
     let props = props(&config).config_load_cache_at_start(true);
     let service = match build(&config, props).await {
@@ -112,7 +118,7 @@ async fn listen(config: Arc<Config>, poke: watch::Sender<()>) {
             return;
         }
     };
-    let listener = Arc::new(Poke(poke.clone()));
+    let listener = Arc::new(ChangeNotifier(notify.clone()));
     let listening = service
         .add_listener(config.data_id.clone(), config.group.clone(), listener)
         .await;
@@ -124,15 +130,15 @@ async fn listen(config: Arc<Config>, poke: watch::Sender<()>) {
     // client does not say when the server has heard of the listener.
     for pause in [Duration::ZERO, Duration::from_secs(1)] {
         sleep(pause).await;
-        poke.send_replace(());
+        notify.send_replace(());
     }
     std::future::pending::<()>().await;
 }
 
 /// Says that there is something to look at, and nothing else: it runs on the client's only thread.
-struct Poke(watch::Sender<()>);
+struct ChangeNotifier(watch::Sender<()>);
 
-impl ConfigChangeListener for Poke {
+impl ConfigChangeListener for ChangeNotifier {
     fn notify(&self, _: ConfigResponse) {
         self.0.send_replace(());
     }
@@ -155,15 +161,15 @@ impl Reader {
             config,
             service: None,
             failing: None,
-            patience: PATIENCE,
+            patience: RECONNECT_AFTER,
         }
     }
 
-    async fn read(&mut self) -> Reading {
+    async fn read(&mut self) -> PollResult {
         let reading = self.ask().await;
-        if !matches!(reading, Reading::Failed(_)) {
+        if !matches!(reading, PollResult::Failed(_)) {
             self.failing = None;
-            self.patience = PATIENCE;
+            self.patience = RECONNECT_AFTER;
             return reading;
         }
         // A client that lost its server may take minutes to look for it again, and one whose token
@@ -177,7 +183,7 @@ impl Reader {
         reading
     }
 
-    async fn ask(&mut self) -> Reading {
+    async fn ask(&mut self) -> PollResult {
         let config = Arc::clone(&self.config);
         let service = match &self.service {
             Some(service) => service.clone(),
@@ -193,7 +199,7 @@ impl Reader {
         let (data_id, group) = (self.config.data_id.clone(), self.config.group.clone());
         let asked = guarded(async move { service.get_config(data_id, group).await });
         match asked.await {
-            Ok(document) => Reading::Found(document.content().clone()),
+            Ok(document) => PollResult::Found(document.content().clone()),
             Err(reading) => reading,
         }
     }
@@ -202,25 +208,27 @@ impl Reader {
 /// What the client answers, in time and without a panic of its: it does not expect every answer.
 async fn guarded<T: Send + 'static>(
     ask: impl Future<Output = Result<T, Error>> + Send + 'static,
-) -> Result<T, Reading> {
+) -> Result<T, PollResult> {
     let task = AbortOnDropHandle::new(tokio::spawn(ask));
-    Err(Reading::Failed(match timeout(ANSWER_TIMEOUT, task).await {
-        Ok(Ok(Ok(answer))) => return Ok(answer),
-        Ok(Ok(Err(Error::ConfigNotFound(_)))) => return Err(Reading::Missing),
-        Ok(Ok(Err(error))) => crate::types::error_chain(&error),
-        Ok(Err(_)) => "the client cannot read the answer".to_owned(),
-        Err(_) => format!(
-            "no answer within {}",
-            humantime::format_duration(ANSWER_TIMEOUT)
-        ),
-    }))
+    Err(PollResult::Failed(
+        match timeout(ANSWER_TIMEOUT, task).await {
+            Ok(Ok(Ok(answer))) => return Ok(answer),
+            Ok(Ok(Err(Error::ConfigNotFound(_)))) => return Err(PollResult::Missing),
+            Ok(Ok(Err(error))) => crate::types::error_chain(&error),
+            Ok(Err(_)) => "the client cannot read the answer".to_owned(),
+            Err(_) => format!(
+                "no answer within {}",
+                humantime::format_duration(ANSWER_TIMEOUT)
+            ),
+        },
+    ))
 }
 
 fn props(config: &Config) -> ClientProps {
     let mut props = ClientProps::new()
         // What the operator wrote here is what counts, not variables that he may not know of.
         .env_first(false)
-        .cache_dir(NOWHERE)
+        .cache_dir(DISABLED_CACHE_DIR)
         .server_addr(config.servers())
         .namespace(&config.namespace)
         .app_name("bff");

@@ -1,22 +1,22 @@
-//! How the configuration centre is doing.
+//! The status of the configuration centre.
 
 use std::time::Duration;
 
 use tokio::time::Instant;
 use tracing::{info, warn};
 
-/// How the configuration centre is doing.
+/// The status of the configuration centre.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct NacosStatus {
     /// The document, as messages name it.
     pub(crate) document: String,
     /// When it was last asked successfully; the start if never.
     pub(crate) answered: Instant,
-    /// What it said, or why it said nothing.
+    /// What it answered, or why it did not.
     pub(crate) state: NacosState,
 }
 
-/// What the configuration centre said.
+/// What the configuration centre answered.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum NacosState {
     /// There was no time for an answer yet.
@@ -45,7 +45,7 @@ impl NacosState {
 }
 
 impl NacosStatus {
-    /// For how long nothing has been heard of it; zero while it answers.
+    /// Time since its last answer; zero while it answers.
     pub(crate) fn staleness(&self, now: Instant) -> Duration {
         match self.state {
             NacosState::Failing(_) | NacosState::NotAsked => {
@@ -55,7 +55,7 @@ impl NacosStatus {
         }
     }
 
-    /// How it is doing, in a sentence.
+    /// The status as a sentence.
     pub(crate) fn describe(&self, now: Instant) -> String {
         let document = &self.document;
         match &self.state {
@@ -65,13 +65,13 @@ impl NacosStatus {
             NacosState::Failing(problem) => {
                 let stale = Duration::from_secs(self.staleness(now).as_secs());
                 let stale = humantime::format_duration(stale);
-                format!("{document} cannot be asked for, for {stale}: {problem}")
+                format!("{document} cannot be read, for {stale}: {problem}")
             }
         }
     }
 }
 
-/// Says what changed about Nacos itself, once.
+/// Logs a change of the status, once.
 pub(crate) fn log_change(before: &NacosStatus, state: &NacosState) {
     let document = &before.document;
     match (&before.state, state) {
@@ -79,7 +79,7 @@ pub(crate) fn log_change(before: &NacosStatus, state: &NacosState) {
         (_, NacosState::Failing(problem)) => {
             warn!(
                 document,
-                problem, "Nacos cannot be asked, what is in force stays"
+                problem, "Nacos is unreachable, the effective configuration stays"
             );
         }
         (NacosState::Failing(_), NacosState::Found) => info!(document, "Nacos answers"),
@@ -87,7 +87,7 @@ pub(crate) fn log_change(before: &NacosStatus, state: &NacosState) {
         (NacosState::Found, NacosState::Missing) => {
             warn!(
                 document,
-                "the document is gone from Nacos, what is in force stays"
+                "the document is gone from Nacos, the effective configuration stays"
             );
         }
         (_, NacosState::Missing) => {

@@ -77,7 +77,7 @@ impl Config {
         Ok((host.to_owned(), port, database))
     }
 
-    /// How the client is told to connect.
+    /// The client's connection settings.
     pub(super) fn connection(&self) -> Result<redis::ConnectionInfo, String> {
         let (host, port, database) = self.parts()?;
         let mut settings = redis::RedisConnectionInfo::default().set_db(database);

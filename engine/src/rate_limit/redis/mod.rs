@@ -11,13 +11,14 @@ mod config;
 
 use std::{
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
 
 use arc_swap::ArcSwapOption;
+use parking_lot::{Mutex, MutexGuard};
 use redis::{
     AsyncConnectionConfig, Client, ErrorKind, RedisError, Script, ServerErrorKind,
     aio::MultiplexedConnection,
@@ -31,17 +32,22 @@ use tracing::{info, warn};
 
 pub(crate) use self::config::Config;
 use super::{ActiveRule, ClientKey, Scope};
+use crate::types::{Backoff, OutageLog};
 
-/// How long a connection may take to come up; nobody waits for it.
+/// Connect timeout; no request waits for it.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
-/// Pauses between attempts to find Redis again: the first, and the longest.
-const RETRY: Duration = Duration::from_millis(100);
-const RETRY_MAX: Duration = Duration::from_secs(3);
+/// Pauses between attempts to find Redis again. Replicas need not be spread: they share one server
+/// with few connections.
+const RECONNECT: Backoff = Backoff {
+    base: Duration::from_millis(100),
+    max: Duration::from_secs(3),
+    jitter: 0.8..=1.0,
+};
 /// Answers in a row that have to be late before Redis counts as away: one may be the network's
 /// hiccup, or our own. Those that were waited for together are one.
 const LATE_MAX: u32 = 5;
 /// A connection that lasted for so long was a good one.
-const GOOD: Duration = Duration::from_secs(10);
+const STABLE_AFTER: Duration = Duration::from_secs(10);
 
 /// The shared buckets.
 #[derive(Debug)]
@@ -59,6 +65,7 @@ struct Inner {
     probe: String,
     connection: ArcSwapOption<MultiplexedConnection>,
     away: Mutex<Option<Away>>,
+    outage: Mutex<OutageLog>,
     lost: Notify,
     late: Mutex<Late>,
     /// Whether the server answers, but with errors.
@@ -90,8 +97,6 @@ impl Late {
 struct Away {
     since: Instant,
     problem: String,
-    /// Whether the log says so: the first moments after a start are no news.
-    told: bool,
 }
 
 impl std::fmt::Debug for Inner {
@@ -126,8 +131,8 @@ impl Shared {
             away: Mutex::new(Some(Away {
                 since: Instant::now(),
                 problem: "it has not answered yet".to_owned(),
-                told: false,
             })),
+            outage: Mutex::default(),
             lost: Notify::new(),
             late: Mutex::default(),
             refusing: AtomicBool::new(false),
@@ -191,7 +196,7 @@ impl Shared {
             // The server is there, and says no: another connection would hear the same.
             Ok(Err(error)) => {
                 self.inner.refusing.store(true, Ordering::Relaxed);
-                self.inner.tell_away(error.to_string());
+                self.inner.log_away(error.to_string());
             }
             Err(_) if self.inner.late().count(began, Instant::now()) >= LATE_MAX => {
                 self.inner.lose(&connection, self.inner.no_answer());
@@ -212,35 +217,36 @@ fn is_gone(error: &RedisError) -> bool {
 
 /// Connects, and again whenever the connection is lost.
 async fn keep(inner: Arc<Inner>) {
-    let mut pause = RETRY;
+    let mut failures = 0;
     loop {
         match inner.connect().await {
             Ok(connection) => {
                 let since = Instant::now();
                 inner.found(connection);
                 inner.lost.notified().await;
-                pause = match since.elapsed() > GOOD {
-                    true => RETRY,
+                failures = match since.elapsed() > STABLE_AFTER {
+                    true => 0,
                     // Good enough for a probe, not for the work.
-                    false => (pause * 2).min(RETRY_MAX),
+                    false => failures + 1,
                 };
             }
             Err(problem) => {
-                inner.tell_away(problem);
-                pause = (pause * 2).min(RETRY_MAX);
+                inner.log_away(problem);
+                failures += 1;
             }
         }
+        let pause = RECONNECT.pause(failures, &mut rand::rng());
         sleep(pause).await;
     }
 }
 
 impl Inner {
     fn away(&self) -> MutexGuard<'_, Option<Away>> {
-        self.away.lock().unwrap_or_else(PoisonError::into_inner)
+        self.away.lock()
     }
 
     fn late(&self) -> MutexGuard<'_, Late> {
-        self.late.lock().unwrap_or_else(PoisonError::into_inner)
+        self.late.lock()
     }
 
     /// A question was answered.
@@ -251,7 +257,7 @@ impl Inner {
         }
         drop(late);
         if self.refusing.load(Ordering::Relaxed) && self.refusing.swap(false, Ordering::Relaxed) {
-            self.tell_back();
+            self.log_back();
         }
     }
 
@@ -291,22 +297,20 @@ impl Inner {
     fn found(&self, connection: MultiplexedConnection) {
         *self.late() = Late::default();
         self.refusing.store(false, Ordering::Relaxed);
-        self.tell_back();
+        self.log_back();
         self.connection.store(Some(Arc::new(connection)));
     }
 
-    fn tell_back(&self) {
-        match self.away().take() {
-            Some(away) if away.told => {
-                let lasted = Duration::from_millis(away.since.elapsed().as_millis() as u64);
-                let lasted = humantime::format_duration(lasted);
-                info!(%lasted, "Redis answers again: replicas count together");
-            }
-            _ => info!("Redis answers: replicas count together"),
+    fn log_back(&self) {
+        if let Some(away) = self.away().take() {
+            let lasted = Duration::from_millis(away.since.elapsed().as_millis() as u64);
+            let lasted = humantime::format_duration(lasted);
+            info!(%lasted, "Redis answers: replicas count together");
         }
+        self.outage.lock().recovered(|| ());
     }
 
-    /// Gives `connection` up, unless somebody did already.
+    /// Gives `connection` up, unless another call did already.
     fn lose(&self, connection: &Arc<MultiplexedConnection>, problem: String) {
         let given_up = self
             .connection
@@ -315,24 +319,23 @@ impl Inner {
             .as_ref()
             .is_some_and(|before| Arc::ptr_eq(before, connection))
         {
-            self.tell_away(problem);
+            self.log_away(problem);
             self.lost.notify_one();
         }
     }
 
-    fn tell_away(&self, problem: String) {
+    fn log_away(&self, problem: String) {
         let mut slot = self.away();
         let away = slot.get_or_insert_with(|| Away {
             since: Instant::now(),
             problem: String::new(),
-            told: false,
         });
-        if !std::mem::replace(&mut away.told, true) {
+        self.outage.lock().failed(Instant::now(), || {
             warn!(
                 problem,
                 "Redis is away: each replica counts for itself until it is back"
             );
-        }
+        });
         away.problem = problem;
     }
 }

@@ -62,7 +62,7 @@ impl<L: Lock<Machine>> Core<L> {
         })
     }
 
-    /// Runs a step of the machine and, still under the lock, tells of the change it made.
+    /// Runs a step of the machine and, still under the lock, reports the change it made.
     pub(super) fn step<R>(&self, act: impl FnOnce(&mut Machine) -> R) -> R {
         self.machine.with(|machine| {
             let before = machine.generation();

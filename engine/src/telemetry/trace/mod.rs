@@ -2,8 +2,8 @@
 //! upstream.
 //!
 //! Spans are made by hand where the product's own things begin and end, not out of log events: a
-//! trace says the same whatever the log's filter is, libraries cannot put their inner life into
-//! it, and several servers in one process keep theirs apart. A [`Span`] that is not traced is
+//! trace says the same whatever the log's filter is, spans created by dependencies are excluded, and
+//! several servers in one process keep theirs apart. A [`Span`] that is not traced is
 //! nothing, and costs nothing.
 
 mod otlp;
@@ -99,7 +99,7 @@ impl Tracing {
         let provider = SdkTracerProvider::builder()
             .with_resource(resource)
             .with_sampler(ratio.clone())
-            .with_span_processor(Processor::new(queue.entrance().clone()))
+            .with_span_processor(Processor::new(queue.sender().clone()))
             .build();
         let tracing = Self(Some(Arc::new(Active {
             tracer: provider.tracer("bff"),
@@ -125,13 +125,13 @@ impl Tracing {
             "Spans handed to the collector (exported), not taken by it (failed), or thrown away because the queue was full (dropped) or too many unsampled traces were under way (forgotten).",
             move |observe| {
                 if let Some(counts) = each.counts() {
-                    for (fate, spans) in [
+                    for (outcome, spans) in [
                         ("exported", counts.exported),
                         ("failed", counts.failed),
                         ("dropped", counts.dropped),
                         ("forgotten", counts.forgotten),
                     ] {
-                        observe(spans as f64, &[KeyValue::new("fate", fate)]);
+                        observe(spans as f64, &[KeyValue::new("outcome", outcome)]);
                     }
                 }
             },
@@ -160,9 +160,7 @@ impl Tracing {
 
     /// How many spans went which way; `None` if nothing is traced.
     pub(crate) fn counts(&self) -> Option<SpanCounts> {
-        self.0
-            .as_ref()
-            .map(|active| active.queue.entrance().counts())
+        self.0.as_ref().map(|active| active.queue.sender().counts())
     }
 
     /// The span of a request with `headers`, part of the trace they name, with the name and the
@@ -197,8 +195,8 @@ impl Tracing {
     }
 }
 
-/// Something that takes time, or nothing when it is not traced. Clones are the same span; it ends
-/// with [`Span::end`], or with the last clone.
+/// Handle to a span; a no-op when the request is not traced. Clones are the same span, which ends
+/// with [`Span::end`] or when the last clone is dropped.
 #[derive(Clone, Default)]
 pub(crate) struct Span(Option<Arc<Started>>);
 
@@ -337,9 +335,9 @@ impl Span {
     }
 
     /// Names its trace in an answer's headers, if it is sampled.
-    pub(crate) fn tell(&self, headers: &mut HeaderMap) {
+    pub(crate) fn inject_response(&self, headers: &mut HeaderMap) {
         if let Some(context) = self.context().filter(SpanContext::is_sampled) {
-            propagation::tell(&context, headers);
+            propagation::inject_response(&context, headers);
         }
     }
 

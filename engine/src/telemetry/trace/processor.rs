@@ -1,12 +1,7 @@
 //! What becomes of an ended span: into the queue if its trace is sampled; otherwise into a memory,
 //! until the first span of its trace has ended and it is known whether anything in it failed.
 
-use std::{
-    collections::HashMap,
-    fmt,
-    sync::{Mutex, PoisonError},
-    time::Duration,
-};
+use std::{collections::HashMap, fmt, time::Duration};
 
 use opentelemetry::{
     Context,
@@ -16,9 +11,10 @@ use opentelemetry_sdk::{
     error::OTelSdkResult,
     trace::{Span, SpanData, SpanProcessor},
 };
+use parking_lot::Mutex;
 use tokio::time::Instant;
 
-use super::queue::Entrance;
+use super::queue::SpanSender;
 
 /// Unsampled traces that are remembered until they end, and spans of one of them.
 const UNDECIDED_TRACES: usize = 4_096;
@@ -31,7 +27,7 @@ const SWEEP: Duration = Duration::from_secs(5);
 
 /// Sorts ended spans.
 pub(super) struct Processor {
-    queue: Entrance,
+    queue: SpanSender,
     /// By trace, in shards that are locked one at a time.
     undecided: Box<[Mutex<Shard>]>,
 }
@@ -71,7 +67,7 @@ impl Shard {
 }
 
 impl Processor {
-    pub(super) fn new(queue: Entrance) -> Self {
+    pub(super) fn new(queue: SpanSender) -> Self {
         let shard = || {
             Mutex::new(Shard {
                 traces: HashMap::new(),
@@ -93,7 +89,7 @@ impl Processor {
         let now = Instant::now();
         let shard = usize::from(trace.to_bytes()[15]) % SHARDS;
         let shard = &self.undecided[shard];
-        let mut shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut shard = shard.lock();
         if is_first {
             let ended = shard.traces.remove(&trace);
             drop(shard);
@@ -157,7 +153,7 @@ mod tests {
     use super::*;
 
     fn processor(capacity: usize) -> (Processor, mpsc::Receiver<SpanData>) {
-        let (entrance, receiver) = Entrance::new(capacity);
+        let (entrance, receiver) = SpanSender::new(capacity);
         (Processor::new(entrance), receiver)
     }
 
@@ -214,7 +210,7 @@ mod tests {
             processor.on_end(span(trace, 7, true));
         }
         let kept = |processor: &Processor| -> usize {
-            let len = |shard: &Mutex<Shard>| shard.lock().unwrap().traces.len();
+            let len = |shard: &Mutex<Shard>| shard.lock().traces.len();
             processor.undecided.iter().map(len).sum()
         };
         assert!(kept(&processor) <= UNDECIDED_TRACES);

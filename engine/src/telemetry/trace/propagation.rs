@@ -83,8 +83,8 @@ impl Propagation {
     }
 }
 
-/// Names the trace of `context` in an answer.
-pub(super) fn tell(context: &SpanContext, headers: &mut HeaderMap) {
+/// Writes the trace of `context` into the headers of a response.
+pub(super) fn inject_response(context: &SpanContext, headers: &mut HeaderMap) {
     let mut to = HeadersMut(headers);
     let (trace, span) = (context.trace_id(), context.span_id());
     let flags = context.trace_flags().to_u8();

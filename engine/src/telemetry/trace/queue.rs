@@ -15,11 +15,12 @@ use opentelemetry_sdk::trace::SpanData;
 use tokio::{
     runtime,
     sync::{Notify, mpsc, oneshot},
-    time::{MissedTickBehavior, interval, timeout},
+    time::{Instant, MissedTickBehavior, interval, timeout},
 };
 use tracing::{info, warn};
 
 use super::{super::config::Config, SpanCounts};
+use crate::types::OutageLog;
 
 /// Spans in one message to the collector.
 const BATCH: usize = 256;
@@ -34,13 +35,13 @@ pub(in crate::telemetry) type Export =
 
 /// The queue, and the thread at its end.
 pub(super) struct Queue {
-    entrance: Entrance,
+    sender: SpanSender,
     flush: mpsc::Sender<oneshot::Sender<()>>,
 }
 
 /// Where spans are put into the queue. Clones lead into the same one.
 #[derive(Clone, Debug)]
-pub(super) struct Entrance {
+pub(super) struct SpanSender {
     sender: mpsc::Sender<SpanData>,
     counts: Arc<Counts>,
     /// Told when there is a batch.
@@ -55,16 +56,16 @@ struct Counts {
     forgotten: AtomicU64,
 }
 
-impl Entrance {
+impl SpanSender {
     /// A queue of so many spans at most, and its end.
     pub(super) fn new(size: usize) -> (Self, mpsc::Receiver<SpanData>) {
         let (sender, spans) = mpsc::channel(size);
-        let entrance = Self {
+        let sender = Self {
             sender,
             counts: Arc::default(),
             full: Arc::default(),
         };
-        (entrance, spans)
+        (sender, spans)
     }
 
     /// Queues `span`, or drops and counts it.
@@ -110,7 +111,7 @@ impl Queue {
         exporter: impl Fn() -> anyhow::Result<Export> + Send + 'static,
         config: &Config,
     ) -> anyhow::Result<Self> {
-        let (entrance, spans) = Entrance::new(config.queue_size);
+        let (sender, spans) = SpanSender::new(config.queue_size);
         let (flush, flushes) = mpsc::channel(1);
         let runtime = runtime::Builder::new_current_thread()
             .enable_all()
@@ -121,18 +122,18 @@ impl Queue {
             flushes,
             exporter: Box::new(exporter),
             export: None,
-            counts: Arc::clone(&entrance.counts),
-            full: Arc::clone(&entrance.full),
+            counts: Arc::clone(&sender.counts),
+            full: Arc::clone(&sender.full),
         };
         thread::Builder::new()
             .name("traces".to_owned())
             .spawn(move || runtime.block_on(sending.run()))?;
-        Ok(Self { entrance, flush })
+        Ok(Self { sender, flush })
     }
 
     /// Where spans are put in.
-    pub(super) fn entrance(&self) -> &Entrance {
-        &self.entrance
+    pub(super) fn sender(&self) -> &SpanSender {
+        &self.sender
     }
 
     /// Waits until all that was queued is sent, or `limit` is over.
@@ -144,7 +145,7 @@ impl Queue {
             }
         };
         if timeout(limit, flushed).await.is_err() {
-            let lost = self.entrance.queued();
+            let lost = self.sender.queued();
             warn!(lost, "the collector does not take the last spans");
         }
     }
@@ -164,8 +165,7 @@ impl Sending {
     async fn run(mut self) {
         let mut pace = interval(DELAY);
         pace.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        // Whether the log says that the collector takes nothing.
-        let mut told = false;
+        let mut outage = OutageLog::default();
         loop {
             let flushed = tokio::select! {
                 _ = pace.tick() => None,
@@ -185,10 +185,10 @@ impl Sending {
                 if outcome.is_err() {
                     self.export = None;
                 }
-                self.count(taken as u64, outcome, &mut told);
+                self.count(taken as u64, outcome, &mut outage);
             }
             if let Some(done) = flushed {
-                // Whoever waited may have gone.
+                // The caller may have given up waiting.
                 let _ = done.send(());
             }
         }
@@ -208,19 +208,17 @@ impl Sending {
         }
     }
 
-    fn count(&self, spans: u64, outcome: Result<(), String>, told: &mut bool) {
+    fn count(&self, spans: u64, outcome: Result<(), String>, outage: &mut OutageLog) {
         match outcome {
             Ok(()) => {
                 self.counts.exported.fetch_add(spans, Ordering::Relaxed);
-                if std::mem::take(told) {
-                    info!("the collector takes spans again");
-                }
+                outage.recovered(|| info!("the collector takes spans again"));
             }
             Err(problem) => {
                 self.counts.failed.fetch_add(spans, Ordering::Relaxed);
-                if !std::mem::replace(told, true) {
+                outage.failed(Instant::now(), || {
                     warn!(problem, "the collector does not take spans, they are lost");
-                }
+                });
             }
         }
     }

@@ -246,7 +246,7 @@ impl Machine {
         }
     }
 
-    /// Puts another configuration in force. The state is kept; a window of another length starts
+    /// Makes another configuration effective. The state is kept; a window of another length starts
     /// empty. Leaving a mode that an operator chose goes through half-open: what the upstream is
     /// like is not known then. Returns whether what was counted is still known.
     pub(crate) fn reconfigure(
