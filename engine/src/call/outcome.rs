@@ -163,17 +163,24 @@ impl Outcome {
             ),
             CallError::AttemptElapsed(_) if timing.hurried => timeout(Effect::Neutral),
             CallError::AttemptElapsed(_) => timeout(Effect::Failure),
-            // A peer that holds to the announced time gives up when we do, only a little sooner.
-            CallError::Peer { code, .. } => match code {
-                Code::DeadlineExceeded | Code::Cancelled if timing.hurried => Self {
-                    effect: Effect::Neutral,
-                    ..Self::of_code(*code)
-                },
-                Code::Cancelled if timing.deadline.saturating_duration_since(now) < TOO_LITTLE => {
-                    timeout(Effect::Failure)
+            CallError::Peer { code, .. } => {
+                let effect = match timing.hurried {
+                    true => Effect::Neutral,
+                    false => Effect::Failure,
+                };
+                let left = timing.deadline.saturating_duration_since(now);
+                match code {
+                    // A peer that holds to the announced time gives up when we do, only a little
+                    // sooner.
+                    Code::Cancelled if left < TOO_LITTLE => timeout(effect),
+                    Code::DeadlineExceeded => timeout(effect),
+                    Code::Cancelled if timing.hurried => Self {
+                        effect,
+                        ..Self::of_code(*code)
+                    },
+                    code => Self::of_code(*code),
                 }
-                code => Self::of_code(*code),
-            },
+            }
             CallError::Transport { lost, .. } => Self::of_lost(*lost),
             CallError::BadReply(BadReply::NotGrpc { http, .. }) => {
                 Self::of_code(Code::of_http(*http))
@@ -306,6 +313,15 @@ mod tests {
         assert_eq!(
             (early.code, early.effect),
             (Code::Cancelled, Effect::Neutral)
+        );
+        let hurried = Timing {
+            hurried: true,
+            ..timing(Duration::from_millis(4))
+        };
+        let hurried = Outcome::of(&peer(Code::Cancelled), &hurried, now);
+        assert_eq!(
+            (hurried.code, hurried.effect, hurried.reason),
+            (Code::DeadlineExceeded, Effect::Neutral, Reason::Timeout)
         );
     }
 

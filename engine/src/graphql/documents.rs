@@ -13,14 +13,17 @@ use async_graphql::{
     Name, ServerError,
     parser::{
         parse_query,
-        types::{ExecutableDocument, OperationDefinition, OperationType, Selection, SelectionSet},
+        types::{ExecutableDocument, OperationType},
     },
 };
 use opentelemetry::{KeyValue, metrics::Meter};
 use quick_cache::{Weighter, sync::Cache};
 use sha2::{Digest, Sha256};
 
-use super::{order::Order, scan, size};
+use super::{
+    order::{Left, Order},
+    scan,
+};
 use crate::telemetry::metrics::{Kind, observe};
 
 /// Bytes of the documents that are remembered together. Parsed, a byte may become a hundred, so
@@ -75,10 +78,8 @@ pub(crate) struct Operation {
     pub(crate) kind: &'static str,
     /// Its name, if it has one.
     pub(crate) name: Option<Name>,
-    /// The order its answer has.
+    /// The fields it asks for, and the order its answer has.
     pub(crate) order: Order,
-    /// The fields of its root, through its fragments: response key and name.
-    pub(crate) root_fields: Vec<(Name, Name)>,
 }
 
 impl Document {
@@ -109,61 +110,25 @@ impl Document {
 }
 
 fn analyse(text: &str) -> Result<Analysed, ServerError> {
-    scan::check(text).map_err(|too_large| ServerError::new(too_large.to_string(), None))?;
+    let refused = |problem: String| ServerError::new(problem, None);
+    scan::check(text).map_err(|too_large| refused(too_large.to_string()))?;
     let parsed = parse_query(text)?;
-    size::check(&parsed)?;
-    let operations = parsed
-        .operations
-        .iter()
-        .map(|(name, definition)| Operation::new(&parsed, name, &definition.node))
-        .collect();
-    Ok(Analysed { parsed, operations })
-}
-
-impl Operation {
-    fn new(
-        document: &ExecutableDocument,
-        name: Option<&Name>,
-        definition: &OperationDefinition,
-    ) -> Self {
-        let selections = &definition.selection_set.node;
-        let mut root = Vec::new();
-        root_fields(document, selections, &mut root);
-        Self {
-            kind: match definition.ty {
+    let mut left = Left::default();
+    let mut operations = Vec::new();
+    for (name, definition) in parsed.operations.iter() {
+        let selections = &definition.node.selection_set.node;
+        let order = Order::of(&parsed, selections, &mut left);
+        operations.push(Operation {
+            kind: match definition.node.ty {
                 OperationType::Query => "query",
                 OperationType::Mutation => "mutation",
                 OperationType::Subscription => "subscription",
             },
             name: name.cloned(),
-            order: Order::of(document, selections),
-            root_fields: root,
-        }
+            order: order.map_err(|too_large| refused(too_large.to_string()))?,
+        });
     }
-}
-
-/// The document's size has been checked: it can be followed.
-fn root_fields(
-    document: &ExecutableDocument,
-    selections: &SelectionSet,
-    fields: &mut Vec<(Name, Name)>,
-) {
-    for selection in &selections.items {
-        match &selection.node {
-            Selection::Field(field) => {
-                let key = field.node.response_key().node.clone();
-                fields.push((key, field.node.name.node.clone()));
-            }
-            Selection::InlineFragment(inline) => {
-                root_fields(document, &inline.node.selection_set.node, fields);
-            }
-            Selection::FragmentSpread(spread) => {
-                if let Some(fragment) = document.fragments.get(&spread.node.fragment_name.node) {
-                    root_fields(document, &fragment.node.selection_set.node, fields);
-                }
-            }
-        }
-    }
+    Ok(Analysed { parsed, operations })
 }
 
 impl Default for Documents {
@@ -273,9 +238,8 @@ mod tests {
         assert_eq!(kind("{ a }", Some("A")), None);
         let document = documents.get("{ x: a ...F } fragment F on Q { b }");
         let operation = document.operation(None).unwrap();
-        let fields: Vec<_> = operation
-            .root_fields
-            .iter()
+        let fields = operation.order.fields();
+        let fields: Vec<_> = fields
             .map(|(key, name)| (key.as_str(), name.as_str()))
             .collect();
         assert_eq!(fields, [("x", "a"), ("b", "b")]);

@@ -16,7 +16,6 @@ mod prepare;
 mod rate_limit;
 mod scan;
 mod schema;
-mod size;
 
 use std::{
     pin::Pin,

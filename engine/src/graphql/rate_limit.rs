@@ -67,9 +67,8 @@ impl Extension for PerRequest {
         let operation = planned.as_ref().and_then(Planned::operation);
         let subscribed = operation.filter(|operation| operation.kind == "subscription");
         for (key, name) in subscribed
-            .map(|operation| &operation.root_fields)
             .into_iter()
-            .flatten()
+            .flat_map(|operation| operation.order.fields())
         {
             let rules = self.limiter.rules("Subscription", name);
             if let Some(rules) = rules

@@ -120,9 +120,19 @@ fn add(values: &mut Json, origins: &mut Node, source: Json, origin: &str) {
     }
 }
 
+impl Node {
+    fn origin(&self) -> Option<&str> {
+        match self {
+            Self::Value(origin) => Some(origin),
+            Self::Table(table) => table.values().find_map(Self::origin),
+        }
+    }
+}
+
 impl Origins {
     /// Where the value at `keys`, or the list or text it is in, came from: a file's name, a
-    /// document's, `the environment` or `command line`. `None` for a default.
+    /// document's, `the environment` or `command line`; of a table, that of its first value. `None` for
+    /// a default.
     pub(crate) fn at<'k>(&self, keys: impl IntoIterator<Item = &'k str>) -> Option<&str> {
         let mut node = &self.0;
         for key in keys {
@@ -131,10 +141,7 @@ impl Origins {
                 Node::Value(_) => break,
             }
         }
-        match node {
-            Node::Value(origin) => Some(origin),
-            Node::Table(_) => None,
-        }
+        node.origin()
     }
 }
 
@@ -160,7 +167,7 @@ mod tests {
         assert_eq!(at(&["a", "y", "0"]), Some("document"));
         assert_eq!(at(&["b", "c"]), Some("document"));
         assert_eq!(at(&["a", "z"]), Some("flag"));
-        assert_eq!(at(&["a"]), None);
+        assert_eq!(at(&["a"]), Some("file"));
         assert_eq!(at(&["nowhere"]), None);
     }
 
