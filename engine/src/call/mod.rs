@@ -11,6 +11,7 @@ mod config;
 mod counted;
 mod error;
 mod guard;
+mod layer;
 mod method;
 mod outcome;
 mod reply;
@@ -34,19 +35,12 @@ pub(crate) use self::{
         Overloaded, Pushback,
     },
     guard::{Guard, Guarded},
+    layer::{Around, AroundLayer, CallService},
     method::RawMethod,
     outcome::{Effect, Outcome, Reason, Retry, TOO_LITTLE, Timing},
     reply::{Decoded, Messages, Reply, ReplyBody},
 };
 use crate::telemetry::trace::Span;
-
-/// A service that makes calls: what every layer of a stack is and stands on.
-pub(crate) trait CallService:
-    tower::Service<Call, Response = Reply, Error = Failed>
-{
-}
-
-impl<S: tower::Service<Call, Response = Reply, Error = Failed>> CallService for S {}
 
 /// One attempt of a call on its way down the stack. A clone is another attempt of the same call.
 #[derive(Clone, Debug)]

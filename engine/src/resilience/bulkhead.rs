@@ -1,18 +1,14 @@
 //! A cap on the calls in flight to one upstream. What is above it is shed, not queued: a queue
 //! in front of an overloaded upstream only makes every answer late.
 
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicU64, AtomicUsize, Ordering},
-    },
-    task::{Context, Poll},
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, AtomicUsize, Ordering},
 };
 
 use tokio::time::Instant;
-use tower::{Layer, Service};
 
-use crate::call::{Call, CallService, Failed, Guard, Guarded, Outcome, Overloaded, Reply, now};
+use crate::call::{Around, Call, CallService, Failed, Guard, Guarded, Outcome, Overloaded, now};
 
 /// The cap of one service; `max_in_flight` of a call's configuration says how high it is. Clones
 /// share it.
@@ -75,39 +71,15 @@ impl Bulkhead {
     }
 }
 
-impl<S> Layer<S> for Bulkhead {
-    type Service = BulkheadService<S>;
-
-    fn layer(&self, inner: S) -> Self::Service {
-        BulkheadService {
-            inner,
-            permits: Arc::clone(&self.0),
-        }
-    }
-}
-
-/// See [`Bulkhead`].
-#[derive(Clone, Debug)]
-pub(crate) struct BulkheadService<S> {
-    inner: S,
-    permits: Arc<Permits>,
-}
-
-impl<S: CallService> Service<Call> for BulkheadService<S>
+impl<S: CallService> Around<S> for Bulkhead
 where
     S::Future: Unpin,
 {
-    type Response = Reply;
-    type Error = Failed;
     type Future = Guarded<S::Future, Permit>;
 
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Failed>> {
-        self.inner.poll_ready(cx)
-    }
-
-    fn call(&mut self, call: Call) -> Self::Future {
-        match self.permits.take(call.context.config.max_in_flight) {
-            Ok(permit) => Guarded::running(self.inner.call(call), permit),
+    fn around(&self, inner: &mut S, call: Call) -> Self::Future {
+        match self.0.take(call.context.config.max_in_flight) {
+            Ok(permit) => Guarded::running(inner.call(call), permit),
             Err(overloaded) => Guarded::refused(Failed::unsent(overloaded, now())),
         }
     }

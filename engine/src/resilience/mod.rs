@@ -17,10 +17,9 @@ use opentelemetry::metrics::Meter;
 use tower::ServiceBuilder;
 
 pub(crate) use self::{
-    breaker::Breaker, bulkhead::Bulkhead, deadline::DeadlineLayer, retry::RetryLayer,
-    span::SpanLayer,
+    breaker::Breaker, bulkhead::Bulkhead, deadline::Deadline, retry::Retries, span::AttemptSpans,
 };
-use crate::call::{BoxFuture, Call, CallService, Config, Failed, Reply, boxed};
+use crate::call::{AroundLayer, BoxFuture, Call, CallService, Config, Failed, Reply, boxed};
 
 /// The layers of one service's stack that have a state. Clones share it: the budget, the breaker,
 /// the permits.
@@ -29,11 +28,11 @@ pub(crate) struct Layers {
     /// The cap on calls in flight.
     pub(crate) bulkhead: Bulkhead,
     /// Further attempts and their budget.
-    pub(crate) retry: RetryLayer,
+    pub(crate) retry: Retries,
     /// Whether to call at all.
     pub(crate) breaker: Breaker,
     /// What is seen of an attempt.
-    pub(crate) span: SpanLayer,
+    pub(crate) span: AttemptSpans,
 }
 
 impl Layers {
@@ -41,10 +40,10 @@ impl Layers {
     pub(crate) fn new(name: &'static str, config: &Config, meter: &Meter) -> Self {
         Self {
             bulkhead: Bulkhead::default(),
-            retry: RetryLayer::default(),
+            retry: Retries::default(),
             // A probe that takes longer than a call may is hung.
             breaker: Breaker::new(name, &config.breaker, config.timeout),
-            span: SpanLayer::new(name, meter),
+            span: AttemptSpans::new(name, meter),
         }
     }
 }
@@ -102,11 +101,11 @@ where
 {
     Stack(Arc::new(
         ServiceBuilder::new()
-            .layer(DeadlineLayer)
-            .layer(layers.bulkhead.clone())
-            .layer(layers.retry.clone())
-            .layer(layers.breaker.clone())
-            .layer(layers.span.clone())
+            .layer(AroundLayer(Deadline))
+            .layer(AroundLayer(layers.bulkhead.clone()))
+            .layer(AroundLayer(layers.retry.clone()))
+            .layer(AroundLayer(layers.breaker.clone()))
+            .layer(AroundLayer(layers.span.clone()))
             .service(balance),
     ))
 }

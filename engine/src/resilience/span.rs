@@ -2,29 +2,26 @@
 //!
 //! It stands around the balancer, which says in the span which instance it chose.
 
-use std::task::{Context, Poll};
-
 use opentelemetry::{
     KeyValue,
     metrics::{Histogram, Meter},
     trace::SpanKind,
 };
 use tokio::time::Instant;
-use tower::{Layer, Service};
 
 use crate::{
-    call::{Call, CallService, Effect, Failed, Guard, Guarded, Outcome, RawMethod, Reply, now},
+    call::{Around, Call, CallService, Effect, Guard, Guarded, Outcome, RawMethod, now},
     telemetry::{metrics::DURATIONS, trace::Span},
 };
 
 /// Makes a client span of each attempt (OpenTelemetry's RPC conventions) and measures it.
 #[derive(Clone, Debug)]
-pub(crate) struct SpanLayer {
+pub(crate) struct AttemptSpans {
     upstream: &'static str,
     durations: Histogram<f64>,
 }
 
-impl SpanLayer {
+impl AttemptSpans {
     /// For attempts on `upstream`.
     pub(crate) fn new(upstream: &'static str, meter: &Meter) -> Self {
         let durations = meter
@@ -40,46 +37,22 @@ impl SpanLayer {
     }
 }
 
-impl<S> Layer<S> for SpanLayer {
-    type Service = SpanService<S>;
-
-    fn layer(&self, inner: S) -> Self::Service {
-        SpanService {
-            inner,
-            layer: self.clone(),
-        }
-    }
-}
-
-/// See [`SpanLayer`].
-#[derive(Clone, Debug)]
-pub(crate) struct SpanService<S> {
-    inner: S,
-    layer: SpanLayer,
-}
-
-impl<S: CallService> Service<Call> for SpanService<S>
+impl<S: CallService> Around<S> for AttemptSpans
 where
     S::Future: Unpin,
 {
-    type Response = Reply;
-    type Error = Failed;
     type Future = Guarded<S::Future, AttemptRecord>;
 
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Failed>> {
-        self.inner.poll_ready(cx)
-    }
-
-    fn call(&mut self, mut call: Call) -> Self::Future {
-        start_span(&mut call, self.layer.upstream);
+    fn around(&self, inner: &mut S, mut call: Call) -> Self::Future {
+        start_span(&mut call, self.upstream);
         let record = AttemptRecord {
             began: now(),
             span: call.span.clone(),
-            upstream: self.layer.upstream,
+            upstream: self.upstream,
             method: call.context.method,
-            durations: self.layer.durations.clone(),
+            durations: self.durations.clone(),
         };
-        Guarded::running(self.inner.call(call), record)
+        Guarded::running(inner.call(call), record)
     }
 }
 

@@ -14,13 +14,11 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
-    task::{Context, Poll},
     time::Duration,
 };
 
 use parking_lot::Mutex;
 use tokio::{sync::watch, time::Instant};
-use tower::{Layer, Service};
 use tracing::{info, warn};
 
 pub(crate) use self::state::{State, Status};
@@ -28,7 +26,7 @@ use self::{
     core::{Core, Permit},
     state::Machine,
 };
-use crate::call::{BreakerConfig, Call, CallService, Failed, Guarded, Reply, now};
+use crate::call::{Around, BreakerConfig, Call, CallService, Failed, Guarded, now};
 
 type RealLock = Mutex<Machine>;
 
@@ -127,44 +125,20 @@ fn log_transition(upstream: &str, was: Status, status: Status) {
     }
 }
 
-impl<S> Layer<S> for Breaker {
-    type Service = BreakerService<S>;
-
-    fn layer(&self, inner: S) -> Self::Service {
-        BreakerService {
-            inner,
-            breaker: self.clone(),
-        }
-    }
-}
-
-/// See [`Breaker`].
-#[derive(Clone, Debug)]
-pub(crate) struct BreakerService<S> {
-    inner: S,
-    breaker: Breaker,
-}
-
-impl<S: CallService> Service<Call> for BreakerService<S>
+impl<S: CallService> Around<S> for Breaker
 where
     S::Future: Unpin,
 {
-    type Response = Reply;
-    type Error = Failed;
     type Future = Guarded<S::Future, Permit<RealLock>>;
 
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Failed>> {
-        self.inner.poll_ready(cx)
-    }
-
-    fn call(&mut self, mut call: Call) -> Self::Future {
+    fn around(&self, inner: &mut S, mut call: Call) -> Self::Future {
         let now = now();
-        match self.breaker.0.core.admit(now) {
+        match self.0.core.admit(now) {
             Ok(permit) => {
                 if call.context.span.is_recording() {
-                    call.breaker = Some(self.breaker.status().state.as_str());
+                    call.breaker = Some(self.status().state.as_str());
                 }
-                Guarded::running(self.inner.call(call), permit)
+                Guarded::running(inner.call(call), permit)
             }
             Err(open) => Guarded::refused(Failed::unsent(open, now)),
         }

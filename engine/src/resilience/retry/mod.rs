@@ -7,22 +7,19 @@
 
 mod policy;
 
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
-    task::{Context, Poll},
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
 };
 
 use http::{HeaderName, HeaderValue};
 use parking_lot::Mutex;
 use tokio::time::{Instant, sleep};
-use tower::{Layer, Service};
 
 use super::budget::Budget;
 use crate::call::{
-    BoxFuture, Call, CallService, Code, Failed, Reply, Retry, RetryConfig, TOO_LITTLE, boxed,
+    Around, BoxFuture, Call, CallService, Code, Failed, Reply, Retry, RetryConfig, TOO_LITTLE,
+    boxed,
 };
 
 const PREVIOUS_ATTEMPTS: HeaderName = HeaderName::from_static("grpc-previous-rpc-attempts");
@@ -30,7 +27,7 @@ const PREVIOUS_ATTEMPTS: HeaderName = HeaderName::from_static("grpc-previous-rpc
 /// Sends failed calls again as their configuration and the service's budget allow. Clones share the
 /// budget.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct RetryLayer(Arc<Shared>);
+pub(crate) struct Retries(Arc<Shared>);
 
 #[derive(Debug)]
 struct Shared {
@@ -51,7 +48,7 @@ impl Default for Shared {
     }
 }
 
-impl RetryLayer {
+impl Retries {
     /// How many further attempts there were, by the code of the attempt before; those that never
     /// happened are left out.
     pub(crate) fn retries(&self) -> Vec<(Code, u64)> {
@@ -73,39 +70,15 @@ impl RetryLayer {
     }
 }
 
-impl<S> Layer<S> for RetryLayer {
-    type Service = RetryService<S>;
-
-    fn layer(&self, inner: S) -> Self::Service {
-        RetryService {
-            inner,
-            shared: Arc::clone(&self.0),
-        }
-    }
-}
-
-/// See [`RetryLayer`].
-#[derive(Clone, Debug)]
-pub(crate) struct RetryService<S> {
-    inner: S,
-    shared: Arc<Shared>,
-}
-
-impl<S> Service<Call> for RetryService<S>
+impl<S> Around<S> for Retries
 where
     S: CallService + Clone + Send + 'static,
     S::Future: Send,
 {
-    type Response = Reply;
-    type Error = Failed;
     type Future = BoxFuture<Result<Reply, Failed>>;
 
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Failed>> {
-        self.inner.poll_ready(cx)
-    }
-
-    fn call(&mut self, call: Call) -> Self::Future {
-        boxed(run(self.inner.clone(), Arc::clone(&self.shared), call))
+    fn around(&self, inner: &mut S, call: Call) -> Self::Future {
+        boxed(run(inner.clone(), Arc::clone(&self.0), call))
     }
 }
 
