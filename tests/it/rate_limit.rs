@@ -126,6 +126,18 @@ async fn a_subscription_is_limited_when_it_is_asked_for_and_not_with_each_event(
 }
 
 #[tokio::test]
+async fn each_stream_that_a_subscription_asks_for_counts() {
+    let system = limited("Subscription.greetings", "calls = 2\nperiod = '1m'").await;
+    let mut client = Client::connect(&system).await;
+    let three = "subscription { greetings { message } ...F ... { greetings { message } } } \
+                 fragment F on Subscription { greetings { message } }";
+    client.send(subscribe(three)).await;
+    let refused = client.next().await.to_string();
+    assert!(refused.contains("RATE_LIMITED"), "{refused}");
+    assert_eq!(system.greeters[0].call_count(), 0);
+}
+
+#[tokio::test]
 async fn a_field_that_cannot_be_null_in_an_object_that_cannot_either_leaves_no_data() {
     let system = limited("Greeting.message", "calls = 1\nperiod = '1m'").await;
     let mut client = Client::connect(&system).await;

@@ -11,6 +11,11 @@ use tokio_tungstenite::{
 };
 use tonic::Code;
 
+use bff_tests::{
+    TestBff,
+    fixtures::hostile::{Harm, HostileFixture},
+};
+
 use crate::support::System;
 
 pub(crate) struct Client(WebSocketStream<MaybeTlsStream<TcpStream>>);
@@ -76,6 +81,32 @@ async fn greetings_arrive_one_by_one_and_then_the_subscription_completes() {
         assert_eq!(greeting, &format!("Hello, Ann! ({n})"));
     }
     assert_eq!(client.next().await["type"], "complete");
+}
+
+#[tokio::test]
+async fn a_message_that_is_cut_off_is_an_error_and_not_the_end() {
+    for (harm, whole) in [(Harm::HalfAMessage, 0), (Harm::MessageAndAHalf, 1)] {
+        let hostile = HostileFixture::start(harm).await.unwrap();
+        let endpoints = json!([format!("http://{}", hostile.addr())]);
+        let bff = TestBff::builder()
+            .set("upstreams.greeter.endpoints", endpoints)
+            .start()
+            .await;
+        let mut client = Client::connect_to(bff.addr(), &[]).await;
+        client
+            .send(subscribe("subscription { greetings { message } }"))
+            .await;
+        for _ in 0..whole {
+            let next = client.next().await;
+            let greeting = &next["payload"]["data"]["greetings"]["message"];
+            assert_eq!(greeting, "Hello", "{harm:?}: {next}");
+        }
+        let text = client.next().await.to_string();
+        assert!(
+            text.contains("UPSTREAM_ERROR") && text.contains("INTERNAL"),
+            "{harm:?}: {text}"
+        );
+    }
 }
 
 #[tokio::test]

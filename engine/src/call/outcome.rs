@@ -220,7 +220,13 @@ impl Outcome {
             Lost::Refused => (Effect::Overload, Retry::Always),
             Lost::TooManyPings => (Effect::Neutral, Retry::IfIdempotent),
             Lost::InFlight => (Effect::Failure, Retry::IfIdempotent),
-            Lost::Other(code) => return Self::of_code(code),
+            Lost::Other(code) => {
+                let effect = Effect::Failure;
+                return Self {
+                    effect,
+                    ..Self::of_code(code)
+                };
+            }
         };
         outcome(Code::Unavailable, effect, retry, Reason::Unavailable)
     }
@@ -323,6 +329,15 @@ mod tests {
             (hurried.code, hurried.effect, hurried.reason),
             (Code::DeadlineExceeded, Effect::Neutral, Reason::Timeout)
         );
+    }
+
+    #[test]
+    fn an_attempt_that_was_lost_is_a_failure_whatever_code_the_loss_has() {
+        // A peer whose proxy resets each stream with INADEQUATE_SECURITY is of no use.
+        for code in [Code::PermissionDenied, Code::Cancelled, Code::Internal] {
+            let outcome = of(lost(Lost::Other(code)));
+            assert_eq!((outcome.code, outcome.effect), (code, Effect::Failure));
+        }
     }
 
     #[test]

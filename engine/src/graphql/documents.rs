@@ -17,7 +17,10 @@ use async_graphql::{
     },
 };
 use opentelemetry::{KeyValue, metrics::Meter};
-use quick_cache::{Weighter, sync::Cache};
+use quick_cache::{
+    DefaultHashBuilder, OptionsBuilder, Weighter,
+    sync::{Cache, DefaultLifecycle},
+};
 use sha2::{Digest, Sha256};
 
 use super::{
@@ -26,30 +29,36 @@ use super::{
 };
 use crate::telemetry::metrics::{Kind, observe};
 
-/// Bytes of the documents that are remembered together. Parsed, a byte may become a hundred, so
-/// this bounds the memory at a dozen megabytes, whatever is asked.
+/// What the documents that are remembered may weigh together. Parsed, a byte of text may become a
+/// hundred, so this bounds the memory at a dozen megabytes, whatever is asked.
 const REMEMBERED: u64 = 128 * 1024;
-/// A longer document is not remembered.
-const LONGEST: usize = 8 * 1024;
+/// A heavier document is not remembered.
+const HEAVIEST: u64 = 8 * 1024;
+/// What a field weighs, with fragments written out: nearly two hundred bytes are kept of each.
+const FIELD: u64 = 2;
 /// A document of the usual size.
 const USUAL: u64 = 256;
+/// Each has room for several of the heaviest.
+const SHARDS: usize = 2;
 
 /// The documents asked for most often. Those that are asked for once do not push them out, and a
 /// look does not keep others from looking: the cache is in shards, and a hit takes no exclusive lock.
 #[derive(Debug)]
 pub(crate) struct Documents {
-    cache: Cache<Box<str>, Arc<Document>, Bytes>,
+    cache: Cache<Box<str>, Arc<Document>, Weight>,
     hits: AtomicU64,
     misses: AtomicU64,
 }
 
-/// What a remembered document weighs: its text.
+/// What a remembered document weighs: its text, and its fields as often as they are spread.
 #[derive(Clone, Debug)]
-struct Bytes;
+struct Weight;
 
-impl Weighter<Box<str>, Arc<Document>> for Bytes {
-    fn weight(&self, text: &Box<str>, _: &Arc<Document>) -> u64 {
-        text.len() as u64
+impl Weighter<Box<str>, Arc<Document>> for Weight {
+    fn weight(&self, text: &Box<str>, document: &Arc<Document>) -> u64 {
+        let analysed = document.analysed.as_ref();
+        let fields = analysed.map_or(0, |analysed| analysed.fields);
+        text.len() as u64 + FIELD * fields as u64
     }
 }
 
@@ -69,6 +78,8 @@ pub(crate) struct Analysed {
     /// What the library executes.
     pub(crate) parsed: ExecutableDocument,
     operations: Vec<Operation>,
+    /// How many fields it has, with its fragments written out.
+    fields: usize,
 }
 
 /// One operation of a document.
@@ -128,13 +139,33 @@ fn analyse(text: &str) -> Result<Analysed, ServerError> {
             order: order.map_err(|too_large| refused(too_large.to_string()))?,
         });
     }
-    Ok(Analysed { parsed, operations })
+    Ok(Analysed {
+        parsed,
+        operations,
+        fields: left.read(),
+    })
 }
 
 impl Default for Documents {
     fn default() -> Self {
+        let items = (REMEMBERED / USUAL) as usize;
+        let options = OptionsBuilder::new()
+            .estimated_items_capacity(items)
+            .weight_capacity(REMEMBERED)
+            .shards(SHARDS)
+            .build();
+        let cache = match options {
+            Ok(options) => Cache::with_options(
+                options,
+                Weight,
+                DefaultHashBuilder::default(),
+                DefaultLifecycle::default(),
+            ),
+            // It is complete.
+            Err(_) => Cache::with_weighter(items, REMEMBERED, Weight),
+        };
         Self {
-            cache: Cache::with_weighter((REMEMBERED / USUAL) as usize, REMEMBERED, Bytes),
+            cache,
             hits: AtomicU64::new(0),
             misses: AtomicU64::new(0),
         }
@@ -151,8 +182,9 @@ impl Documents {
         self.misses.fetch_add(1, Ordering::Relaxed);
         let document = Arc::new(Document::new(text));
         // Also one that is refused: it costs as much to read as a good one.
-        if text.len() <= LONGEST {
-            self.cache.insert(text.into(), Arc::clone(&document));
+        let key = text.into();
+        if Weight.weight(&key, &document) <= HEAVIEST {
+            self.cache.insert(key, Arc::clone(&document));
         }
         document
     }
@@ -194,7 +226,7 @@ mod tests {
         }
         assert_eq!(documents.hits_and_misses(), (4, 2));
         assert_eq!(documents.get("{ hello }").hash.len(), 32);
-        let long = format!("{{ {} }}", "a ".repeat(LONGEST / 2));
+        let long = format!("{{ {} }}", "a ".repeat(HEAVIEST as usize / 2));
         let misses = documents.hits_and_misses().1;
         documents.get(&long);
         documents.get(&long);
@@ -220,6 +252,34 @@ mod tests {
         let hits = documents.hits_and_misses().0;
         ask_hot();
         assert_eq!(documents.hits_and_misses().0 - hits, 20);
+    }
+
+    #[test]
+    fn a_document_that_is_small_to_send_and_large_to_keep_is_not_kept() {
+        let documents = Documents::default();
+        let mut text = "{ ...A0 }".to_owned();
+        for n in 0..4 {
+            let spread = |alias| format!("a{alias}: a {{ ...A{} }} ", n + 1);
+            let spreads: String = (0..7).map(spread).collect();
+            text += &format!(" fragment A{n} on Q {{ {spreads} }}");
+        }
+        text += " fragment A4 on Q { a }";
+        assert!(documents.get(&text).analysed.is_ok() && text.len() < 1000);
+        documents.get(&text);
+        assert_eq!(documents.hits_and_misses(), (0, 2));
+    }
+
+    #[test]
+    fn two_dozen_documents_of_four_kilobytes_are_all_remembered() {
+        let documents = Documents::default();
+        let large = |n: usize| format!("{{ a{n} }} #{}", " ".repeat(4000));
+        for n in 0..24 {
+            documents.get(&large(n));
+        }
+        for n in 0..24 {
+            documents.get(&large(n));
+        }
+        assert_eq!(documents.hits_and_misses(), (24, 24));
     }
 
     #[test]

@@ -156,7 +156,7 @@ pub(super) struct Planned {
 }
 
 impl Planned {
-    fn new(document: Arc<Document>, wanted: Option<&str>) -> Self {
+    pub(super) fn new(document: Arc<Document>, wanted: Option<&str>) -> Self {
         Self {
             document,
             wanted: wanted.map(Into::into),

@@ -27,13 +27,28 @@ const MAX_DEPTH: usize = 500;
 )]
 pub(super) struct TooLarge;
 
-/// The response keys of a selection, in the order they stand in, each with the name of its field and
-/// its own selection's.
+/// The response keys of a selection, in the order they stand in, and what answers under them.
 #[derive(Debug, Default)]
-pub(crate) struct Order(IndexMap<Name, (Name, Order)>);
+pub(crate) struct Order(IndexMap<Name, Asked>);
+
+/// What answers under one response key.
+#[derive(Debug)]
+struct Asked {
+    name: Name,
+    /// How often the selection has it.
+    times: usize,
+    nested: Order,
+}
 
 /// What a document may still have.
 pub(super) struct Left(usize);
+
+impl Left {
+    /// How many fields and spreads were read.
+    pub(super) fn read(&self) -> usize {
+        MAX_SELECTIONS - self.0
+    }
+}
 
 impl Default for Left {
     fn default() -> Self {
@@ -70,9 +85,13 @@ impl Order {
                 Selection::Field(field) => {
                     let field = &field.node;
                     let key = field.response_key().node.clone();
-                    let entry = self.0.entry(key);
-                    let (_, nested) =
-                        entry.or_insert_with(|| (field.name.node.clone(), Self::default()));
+                    let asked = self.0.entry(key).or_insert_with(|| Asked {
+                        name: field.name.node.clone(),
+                        times: 0,
+                        nested: Self::default(),
+                    });
+                    asked.times += 1;
+                    let nested = &mut asked.nested;
                     nested.read(document, &field.selection_set.node, depth, left)?;
                 }
                 Selection::InlineFragment(inline) => {
@@ -89,9 +108,11 @@ impl Order {
         Ok(())
     }
 
-    /// Response key and name of each field, of the outermost selection only.
+    /// Response key and name of each field as often as it is asked for, of the outermost selection
+    /// only. A subscription has a stream for each.
     pub(super) fn fields(&self) -> impl Iterator<Item = (&Name, &Name)> {
-        self.0.iter().map(|(key, (name, _))| (key, name))
+        let fields = self.0.iter();
+        fields.flat_map(|(key, asked)| std::iter::repeat_n((key, &asked.name), asked.times))
     }
 
     /// Puts the fields of `data` into this order. What it does not know stays behind the rest.
@@ -105,7 +126,7 @@ impl Order {
                 }
                 for (name, value) in object {
                     match self.0.get(name) {
-                        Some((_, nested)) if !nested.0.is_empty() => nested.apply(value),
+                        Some(asked) if !asked.nested.0.is_empty() => asked.nested.apply(value),
                         _ => {}
                     }
                 }

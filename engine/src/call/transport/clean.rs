@@ -151,10 +151,13 @@ fn clean(headers: &mut HeaderMap) {
     if headers.contains_key(&FROM_PEER) {
         headers.remove(&FROM_PEER);
     }
-    if headers.get(&STATUS).is_none_or(|status| status == "0") {
+    let Some(status) = headers.get(&STATUS) else {
         return;
+    };
+    if status != "0" {
+        headers.insert(FROM_PEER, HeaderValue::from_static("1"));
     }
-    headers.insert(FROM_PEER, HeaderValue::from_static("1"));
+    // The client reads text and details of a success as well.
     if let Some(details) = headers.get(&DETAILS)
         && DETAILS_BASE64.decode(details.as_bytes()).is_err()
     {
@@ -224,6 +227,9 @@ mod tests {
             // What is left does not make the client panic.
             let status = Status::from_header_map(&headers).unwrap();
             assert_eq!(status.code(), tonic::Code::Internal);
+            // Nor does it with a success, whose details the client decodes as well.
+            let headers = trailers(&[(&STATUS, b"0"), (&DETAILS, details.as_bytes())]);
+            assert_eq!(headers.contains_key(&DETAILS), stays, "{details}");
         }
     }
 
@@ -233,6 +239,9 @@ mod tests {
             let headers = trailers(&[(&STATUS, b"5"), (&MESSAGE, message)]);
             let status = Status::from_header_map(&headers).unwrap();
             assert_eq!(status.code(), tonic::Code::NotFound, "{message:?}");
+            let headers = trailers(&[(&STATUS, b"0"), (&MESSAGE, message)]);
+            let status = Status::from_header_map(&headers).unwrap();
+            assert_eq!(status.code(), tonic::Code::Ok, "{message:?}");
         }
         let good = trailers(&[(&STATUS, b"5"), (&MESSAGE, "gr%C3%B6%C3%9Fe".as_bytes())]);
         assert_eq!(Status::from_header_map(&good).unwrap().message(), "größe");

@@ -3,14 +3,10 @@
 //! It reads with tonic's call for server streams also where one message is expected: the one for
 //! unary methods takes a second message for a success and loses the headers of an error.
 
-use std::{
-    pin::Pin,
-    sync::Arc,
-    task::{Context, Poll, ready},
-};
+use std::sync::Arc;
 
 use bytes::{Buf, BufMut, Bytes};
-use futures_util::{Stream, StreamExt, stream};
+use futures_util::{StreamExt, stream};
 use http::{HeaderName, HeaderValue, uri::PathAndQuery};
 use tokio::time::Instant;
 use tonic::{
@@ -106,49 +102,22 @@ async fn exchange<C: Channel>(channel: C, call: Call, timing: Timing) -> Result<
     let path = PathAndQuery::from_static(method.path);
     let answer = grpc.server_streaming(request, path, codec).await;
     let mut stream = answer.map_err(translated)?.into_inner();
-    match method.streaming {
-        true => {
-            let first = stream.message().await.map_err(translated)?;
-            Ok((first, Some(stream)))
-        }
-        false => {
-            let only = Only {
-                stream,
-                first: None,
-                ended: false,
-            };
-            match only.await {
-                Ok(Some(message)) => Ok((Some(message), None)),
-                Ok(None) => Err(BadReply::NoMessage.into()),
-                Err(Some(status)) => Err(translated(status)),
-                Err(None) => Err(BadReply::ManyMessages.into()),
-            }
-        }
+    let first = next(&mut stream).await.map_err(translated)?;
+    if method.streaming {
+        return Ok((first, Some(stream)));
+    }
+    let only = first.ok_or(BadReply::NoMessage)?;
+    match next(&mut stream).await.map_err(translated)? {
+        None => Ok((Some(only), None)),
+        Some(_) => Err(BadReply::ManyMessages.into()),
     }
 }
 
-/// The one message of a unary answer, read to its very end: tonic says only at the poll behind the
-/// last one that a message was cut off. `Err(None)` if there is another message.
-struct Only {
-    stream: Streaming<Bytes>,
-    first: Option<Bytes>,
-    ended: bool,
-}
-
-impl Future for Only {
-    type Output = Result<Option<Bytes>, Option<Status>>;
-
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let this = self.get_mut();
-        loop {
-            match ready!(Pin::new(&mut this.stream).poll_next(cx)) {
-                Some(Ok(message)) if this.first.is_none() => this.first = Some(message),
-                Some(Ok(_)) => return Poll::Ready(Err(None)),
-                Some(Err(status)) => return Poll::Ready(Err(Some(status))),
-                None if !this.ended => this.ended = true,
-                None => return Poll::Ready(Ok(this.first.take())),
-            }
-        }
+/// The next message. Tonic says only at the poll behind the last one that a message was cut off.
+async fn next(stream: &mut Streaming<Bytes>) -> Result<Option<Bytes>, Status> {
+    match stream.message().await? {
+        None => stream.message().await,
+        message => Ok(message),
     }
 }
 
@@ -167,7 +136,7 @@ fn messages(
     };
     let rest = stream::unfold(Some(rest), move |rest| async move {
         let mut rest = rest?;
-        let failed = match rest.message().await {
+        let failed = match next(&mut rest).await {
             Ok(None) => return None,
             Ok(Some(bytes)) => match (method.decode)(bytes) {
                 Ok(message) => return Some((Ok(message), Some(rest))),

@@ -45,50 +45,34 @@ impl Merged {
     }
 }
 
-impl Merged {
-    /// Moves the value at `path`, of which `*` stands for any name, to another name in the same table;
-    /// returns where there was one. A value under the new name stays.
-    pub(super) fn rename(&mut self, path: &[&str], name: &str) -> Vec<String> {
-        let mut found = Vec::new();
-        let at = String::new();
-        rename(
-            &mut self.values,
-            &mut self.origins.0,
-            path,
-            name,
-            &at,
-            &mut found,
-        );
-        found
-    }
+/// Moves the value at `path`, of which `*` stands for any name, to another name in the same table, and
+/// tells `found` where there was one. A value under the new name stays.
+pub(super) fn rename(values: &mut Json, path: &[&str], name: &str, found: &mut dyn FnMut(&str)) {
+    rename_below(values, path, name, "", found);
 }
 
-fn rename(
+fn rename_below(
     values: &mut Json,
-    origins: &mut Node,
     path: &[&str],
     name: &str,
     at: &str,
-    found: &mut Vec<String>,
+    found: &mut dyn FnMut(&str),
 ) {
-    let (Json::Object(values), Node::Table(origins), [first, rest @ ..]) = (values, origins, path)
-    else {
+    let (Json::Object(values), [first, rest @ ..]) = (values, path) else {
         return;
     };
     if rest.is_empty() {
-        if let (Some(value), Some(origin)) = (values.remove(*first), origins.remove(*first)) {
-            found.push(format!("{at}{first}"));
+        if let Some(value) = values.remove(*first) {
+            found(&format!("{at}{first}"));
             values.entry(name).or_insert(value);
-            origins.entry(name.to_owned()).or_insert(origin);
         }
         return;
     }
-    let matches = |key: &String| *first == "*" || key == first;
-    let keys: Vec<String> = values.keys().filter(|key| matches(key)).cloned().collect();
-    for key in keys {
-        if let (Some(values), Some(origins)) = (values.get_mut(&key), origins.get_mut(&key)) {
-            rename(values, origins, rest, name, &format!("{at}{key}."), found);
-        }
+    for (key, values) in values
+        .iter_mut()
+        .filter(|(key, _)| *first == "*" || key == first)
+    {
+        rename_below(values, rest, name, &format!("{at}{key}."), found);
     }
 }
 
@@ -172,17 +156,18 @@ mod tests {
     }
 
     #[test]
-    fn a_renamed_value_keeps_its_origin_and_gives_way_to_one_under_the_new_name() {
-        let mut merged = Merged::default();
-        let old =
+    fn a_renamed_value_gives_way_to_one_under_the_new_name() {
+        let mut values =
             json!({ "u": { "a": { "e": { "old": 1 } }, "b": { "e": { "old": 2, "new": 3 } } } });
-        merged.add(old, "file");
-        let found = merged.rename(&["u", "*", "e", "old"], "new");
+        let mut found = Vec::new();
+        let path = ["u", "*", "e", "old"];
+        rename(&mut values, &path, "new", &mut |key| {
+            found.push(key.to_owned())
+        });
         assert_eq!(found, ["u.a.e.old", "u.b.e.old"]);
         assert_eq!(
-            merged.values,
+            values,
             json!({ "u": { "a": { "e": { "new": 1 } }, "b": { "e": { "new": 3 } } } })
         );
-        assert_eq!(merged.origins.at(["u", "a", "e", "new"]), Some("file"));
     }
 }

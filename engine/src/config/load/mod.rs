@@ -172,7 +172,7 @@ impl SourcesRead {
     fn merge(&self, document: Option<&Document>) -> Result<Merged, Problem> {
         let mut merged = Merged::default();
         if let Some(file) = &self.file {
-            merged.add(file.values()?, &file.origin);
+            merged.add(renamed(file.values()?), &file.origin);
         }
         if let Some(document) = document {
             let values = document.values()?;
@@ -185,27 +185,37 @@ impl SourcesRead {
                         .to_owned(),
                 });
             }
-            merged.add(values, &document.origin);
+            merged.add(renamed(values), &document.origin);
         }
+        let mut environment = Merged::default();
         for (name, value) in &self.environment {
             if let Some(key) = name.to_ascii_uppercase().strip_prefix(PREFIX) {
                 let key = key.to_ascii_lowercase();
-                merged.set(&key.split("__").collect::<Vec<_>>(), value, ENVIRONMENT);
+                environment.set(&key.split("__").collect::<Vec<_>>(), value, ENVIRONMENT);
             }
         }
+        merged.add(renamed(environment.values), ENVIRONMENT);
+        let mut flags = Merged::default();
         for (key, value) in &self.flags {
-            merged.set(&key.split('.').collect::<Vec<_>>(), value, FLAGS);
+            flags.set(&key.split('.').collect::<Vec<_>>(), value, FLAGS);
         }
-        for (path, name) in RENAMED {
-            for key in merged.rename(path, name) {
-                warn!(
-                    key,
-                    "this key is called `{name}` now, and is read under its old name for one more version"
-                );
-            }
-        }
+        merged.add(renamed(flags.values), FLAGS);
         Ok(merged)
     }
+}
+
+/// The values of one source under their names of today. It is done before the sources are laid over one
+/// another: an old name in a later one wins over the new one in an earlier one.
+fn renamed(mut values: Json) -> Json {
+    for (path, name) in RENAMED {
+        merge::rename(&mut values, path, name, &mut |key| {
+            warn!(
+                key,
+                "this key is called `{name}` now, and is read under its old name for one more version"
+            );
+        });
+    }
+    values
 }
 
 impl Document {

@@ -247,3 +247,47 @@ fn a_key_under_its_old_name_is_read_and_says_where_it_came_from() {
     let path = ["upstreams", "greeter", "ejection", "eject_for"];
     assert_eq!(loaded.origins.at(path), Some("document"));
 }
+
+#[test]
+fn an_old_name_in_a_later_source_wins_over_the_new_one_in_an_earlier_source() {
+    let file = Document {
+        origin: "bff.toml".to_owned(),
+        text: "[upstreams.greeter.ejection]\neject_for = '5s'\nmax_ratio = 0.1".to_owned(),
+    };
+    let read = |environment: &[(&str, &str)], flags: &[(&str, &str)], document: Option<&str>| {
+        let own = |pairs: &[(&str, &str)]| -> Vec<(String, String)> {
+            let own = |(key, value): &(&str, &str)| ((*key).to_owned(), (*value).to_owned());
+            pairs.iter().map(own).collect()
+        };
+        let document = document.map(|text| Document {
+            origin: "Nacos".to_owned(),
+            text: text.to_owned(),
+        });
+        let read = SourcesRead {
+            file: Some(file.clone()),
+            environment: own(environment).into_iter().collect(),
+            flags: own(flags),
+            known: known(),
+        };
+        let config = read.with(document.as_ref()).unwrap().config;
+        config.upstreams["greeter"].ejection.eject_for.as_secs()
+    };
+    assert_eq!(read(&[], &[], None), 5);
+    let old = "[upstreams.greeter.ejection]\nbase = '20s'";
+    assert_eq!(read(&[], &[], Some(old)), 20);
+    let variable = "BFF__UPSTREAMS__GREETER__EJECTION__BASE";
+    assert_eq!(read(&[(variable, "30s")], &[], Some(old)), 30);
+    let flag = "upstreams.greeter.ejection.base";
+    assert_eq!(read(&[(variable, "30s")], &[(flag, "40s")], None), 40);
+    // Within one source the new name wins, whatever comes first.
+    let both = [
+        (variable, "30s"),
+        ("BFF__UPSTREAMS__GREETER__EJECTION__EJECT_FOR", "31s"),
+    ];
+    assert_eq!(read(&both, &[], None), 31);
+    let both = [
+        ("upstreams.greeter.ejection.eject_for", "41s"),
+        (flag, "40s"),
+    ];
+    assert_eq!(read(&[], &both, None), 41);
+}
