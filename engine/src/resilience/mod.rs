@@ -1,5 +1,5 @@
 //! What stands between a resolver and an upstream, whatever the upstream does: tower layers around
-//! the client, from a [`Call`](crate::call::Call) to a [`Reply`](crate::call::Reply).
+//! the client, from a [`Call`] to a [`Reply`].
 //!
 //! [`stack`] is the one place that knows the order. Each layer can be used and tested alone. Nothing
 //! here names a service.
