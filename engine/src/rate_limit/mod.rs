@@ -1,7 +1,7 @@
 //! How often a field may be asked for. Rules, keys and verdicts; no transport.
 //!
 //! The limiter sees a fingerprint of the client, never a request. Two readings of "10 per minute"
-//! are offered: evenly refilled (GCRA, the default) and in windows; see [`Algorithm`].
+//! are offered: evenly refilled (GCRA, the default) and in windows; see [`Algorithm`](config::Algorithm).
 
 mod bucket;
 mod config;
