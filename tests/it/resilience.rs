@@ -189,7 +189,7 @@ async fn f24_whatever_an_upstream_sends_costs_one_field_and_not_the_process() {
             println!("F24  {harm:?}: {}", answer["errors"][0]["extensions"]);
             assert_eq!(answer["data"]["__typename"], "Query", "{harm:?}: {answer}");
             if matches!(harm, Harm::DetailsOfSuccess | Harm::MessageOfSuccess) {
-                // What is said about a success besides is nobody's loss.
+                // A success stays one: bad details and texts beside it are dropped.
                 assert_eq!(
                     answer["data"]["hello"]["message"], "Hello",
                     "{harm:?}: {answer}"

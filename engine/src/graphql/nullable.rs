@@ -209,7 +209,7 @@ mod tests {
         }
     }
 
-    /// What is answered when nobody may ask for a rating.
+    /// The answer when each `Seller.rating` is throttled.
     async fn answer(query: &str) -> Value {
         let rules = "[fields.'Seller.rating']\ncalls = 1\nperiod = '1h'\nper = 'global'";
         let limiter = Arc::new(Limiter::new(&toml_edit::de::from_str(rules).unwrap()));

@@ -157,14 +157,7 @@ impl Machine {
         if let Inner::Open { until } = self.state
             && until <= now
         {
-            self.enter(
-                Inner::HalfOpen {
-                    probes: 0,
-                    successes: 0,
-                    last: now,
-                },
-                now,
-            );
+            self.enter(Inner::half_open(now), now);
         }
         let (probes, last) = match &mut self.state {
             Inner::Closed { .. } => return Ok(self.token()),
@@ -258,14 +251,7 @@ impl Machine {
         let old = std::mem::replace(&mut self.config, config);
         self.probe_timeout = probe_timeout;
         if old.mode == Mode::Open && self.config.mode == Mode::Auto {
-            self.enter(
-                Inner::HalfOpen {
-                    probes: 0,
-                    successes: 0,
-                    last: now,
-                },
-                now,
-            );
+            self.enter(Inner::half_open(now), now);
         } else if old.mode != self.config.mode {
             let closed = Inner::closed(&self.config, now);
             self.enter(closed, now);
@@ -335,6 +321,14 @@ impl Inner {
         Self::Closed {
             window: Window::new(config.window, now),
             run: Run::none(now),
+        }
+    }
+
+    fn half_open(now: Instant) -> Self {
+        Self::HalfOpen {
+            probes: 0,
+            successes: 0,
+            last: now,
         }
     }
 }
