@@ -15,7 +15,7 @@ use crate::{
         consul::Consul,
         registration::{Registrar, Registration},
     },
-    graphql::{Documents, Execution, SchemaSource},
+    graphql::{Execution, SchemaSource},
     http::{self, Parts, Served, health::Readiness},
     rate_limit::{self, Limiter},
     shutdown,
@@ -147,15 +147,13 @@ impl Server {
         let tracing = Tracing::new(&config.telemetry, &meter)?;
         let upstreams =
             Upstreams::connect(&bff.upstreams, &config.upstreams, &consul, times, &meter);
-        let documents = Arc::default();
-        Documents::register(&meter, &documents);
+        bff.schema.register(&meter);
         let execution = Execution {
-            documents,
             slow: config.log.slow_operation,
             errors: meter
                 .u64_counter("bff.graphql.errors")
                 .with_description(
-                    "Errors in answers by code; REQUEST for those of the request itself.",
+                    "Errors in answers by code; OTHER for those of the owner's resolvers.",
                 )
                 .build(),
         };
@@ -241,7 +239,7 @@ fn serve(
     limiter: &Arc<Limiter>,
 ) -> Served {
     Served {
-        schema: schema.build(&rules.graphql, upstreams.clone(), Arc::clone(limiter)),
+        executable: schema.build(&rules.graphql, upstreams.clone(), Arc::clone(limiter)),
         clients: rules.rate_limit.client.clone(),
     }
 }

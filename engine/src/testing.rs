@@ -1,6 +1,8 @@
 //! What tests and benches of other crates need to see of the inside. No part of the public door: it
 //! changes whenever the inside does.
 
+mod graph;
+
 use std::{
     convert::Infallible,
     future::{Ready, ready},
@@ -20,6 +22,7 @@ use prost::Message;
 use tonic::{Status, body::Body};
 use tower::Service;
 
+pub use self::graph::Graph;
 pub use crate::call::{Counts, counts};
 use crate::{
     UpstreamError,

@@ -1,10 +1,10 @@
 //! Documents that are small to send and would end the process, or keep it busy: refused with an
 //! error. The program runs as a child, because a stack overflow takes its process with it.
 
-use bff_tests::{TestBff, process::Program};
+use bff_tests::{TestBff, process::Program, websocket::Client};
 use serde_json::{Value, json};
 
-use crate::{subscription::Client, support::dev};
+use crate::support::dev;
 
 /// A BFF in a process of its own, whose upstream is not there.
 async fn child() -> (Program, TestBff) {
@@ -90,7 +90,7 @@ async fn a_document_that_nests_or_goes_on_without_end_is_an_error_and_the_proces
 #[tokio::test]
 async fn the_same_over_a_websocket_is_an_error_of_that_operation_only() {
     let (program, bff) = child().await;
-    let mut client = Client::connect_to(program.addr(), &[]).await;
+    let mut client = Client::connect(program.addr(), &[]).await;
     for (n, (query, word)) in endless().into_iter().enumerate() {
         let start: String = query.chars().take(60).collect();
         let id = n.to_string();

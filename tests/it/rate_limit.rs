@@ -1,11 +1,9 @@
 //! Rate limits, as a client meets them.
 
+use bff_tests::websocket::{Client, subscribe};
 use serde_json::{Value, json};
 
-use crate::{
-    subscription::{Client, subscribe},
-    support::System,
-};
+use crate::support::System;
 
 const MESSAGE: &str = "请求过于频繁，请稍后重试！";
 
@@ -103,7 +101,7 @@ async fn a_nested_field_that_cannot_be_null_takes_its_object_with_it() {
 #[tokio::test]
 async fn a_subscription_is_limited_when_it_is_asked_for_and_not_with_each_event() {
     let system = limited("Subscription.greetings", "calls = 1\nperiod = '1m'").await;
-    let mut client = Client::connect(&system).await;
+    let mut client = Client::connect(system.bff.addr(), &[]).await;
     client
         .send(subscribe("subscription { greetings { message } }"))
         .await;
@@ -126,21 +124,28 @@ async fn a_subscription_is_limited_when_it_is_asked_for_and_not_with_each_event(
 }
 
 #[tokio::test]
-async fn each_stream_that_a_subscription_asks_for_counts() {
-    let system = limited("Subscription.greetings", "calls = 2\nperiod = '1m'").await;
-    let mut client = Client::connect(&system).await;
+async fn a_subscription_that_names_its_field_in_three_places_is_one_stream_and_counts_once() {
+    let system = limited("Subscription.greetings", "calls = 1\nperiod = '1m'").await;
+    let mut client = Client::connect(system.bff.addr(), &[]).await;
     let three = "subscription { greetings { message } ...F ... { greetings { message } } } \
                  fragment F on Subscription { greetings { message } }";
     client.send(subscribe(three)).await;
+    for _ in 0..3 {
+        let next = client.next().await;
+        let greeting = &next["payload"]["data"]["greetings"]["message"];
+        assert!(greeting.is_string(), "{next}");
+    }
+    assert_eq!(client.next().await["type"], "complete");
+    assert_eq!(system.greeters[0].call_count(), 1);
+    client.send(subscribe(three)).await;
     let refused = client.next().await.to_string();
     assert!(refused.contains("RATE_LIMITED"), "{refused}");
-    assert_eq!(system.greeters[0].call_count(), 0);
 }
 
 #[tokio::test]
 async fn a_field_that_cannot_be_null_in_an_object_that_cannot_either_leaves_no_data() {
     let system = limited("Greeting.message", "calls = 1\nperiod = '1m'").await;
-    let mut client = Client::connect(&system).await;
+    let mut client = Client::connect(system.bff.addr(), &[]).await;
     client
         .send(subscribe("subscription { greetings { message } }"))
         .await;

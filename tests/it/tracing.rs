@@ -16,14 +16,12 @@ use bff_tests::{
         nacos::NacosFixture,
     },
     process::Program,
+    websocket::{Client, subscribe},
 };
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-use crate::{
-    subscription::{Client, subscribe},
-    support::{greeter_process, metric, soon},
-};
+use crate::support::{greeter_process, metric, soon};
 
 /// How a trace comes to the BFF.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -331,7 +329,7 @@ async fn a_subscription_is_part_of_its_clients_trace_to_its_last_greeting() {
         let greeter = ["--greetings", "2", "--greeting-interval", "0s"];
         let t = Traced::start(each, &[&greeter], |bff| bff).await;
         let remote = Remote::new(t.format, true);
-        let mut client = Client::connect_to(t.bff.addr(), &[&remote.header]).await;
+        let mut client = Client::connect(t.bff.addr(), &[&remote.header]).await;
         client
             .send(subscribe("subscription { greetings { message } }"))
             .await;
@@ -353,7 +351,7 @@ async fn whoever_leaves_ends_every_span_of_what_was_asked() {
     let greeter = ["--greetings", "2", "--greeting-interval", "1h"];
     let t = Traced::start(EACH[0], &[&greeter], |bff| bff).await;
     let remote = Remote::new(t.format, true);
-    let mut client = Client::connect_to(t.bff.addr(), &[&remote.header]).await;
+    let mut client = Client::connect(t.bff.addr(), &[&remote.header]).await;
     client
         .send(subscribe("subscription { greetings { message } }"))
         .await;
@@ -415,7 +413,7 @@ async fn nothing_that_a_client_asked_with_is_in_its_trace() {
 async fn without_a_clients_trace_each_operation_of_a_connection_is_a_trace_that_points_at_it() {
     let greeter = ["--greetings", "1"];
     let t = Traced::start(EACH[0], &[&greeter], |bff| bff).await;
-    let mut client = Client::connect_to(t.bff.addr(), &[]).await;
+    let mut client = Client::connect(t.bff.addr(), &[]).await;
     for _ in 0..2 {
         client
             .send(subscribe("subscription { greetings { message } }"))

@@ -5,10 +5,12 @@
 //! for is checked against the real one by the same contract tests.
 
 pub mod chaos;
+pub mod everything;
 pub mod fixtures;
 mod load;
 pub mod process;
 mod test_bff;
+pub mod websocket;
 
 pub use self::load::Load;
 pub use self::test_bff::{TestBff, TestBffBuilder};

@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use bff_engine::Sources;
+use bff_engine::{Bff, Sources};
 use serde_json::{Value, json};
 use tokio::{
     net::TcpListener,
@@ -18,6 +18,7 @@ use tokio::{
 /// Builds a [`TestBff`].
 #[derive(Debug, Default)]
 pub struct TestBffBuilder {
+    program: Option<Bff>,
     flags: Vec<(String, String)>,
     file: Option<PathBuf>,
 }
@@ -40,6 +41,12 @@ impl TestBffBuilder {
         self.set("consul.address", url)
     }
 
+    /// Another program than the one with the greeter.
+    pub fn program(mut self, program: Bff) -> Self {
+        self.program = Some(program);
+        self
+    }
+
     /// Starts it.
     ///
     /// # Panics
@@ -51,7 +58,8 @@ impl TestBffBuilder {
             file: self.file,
             ..Sources::default()
         };
-        let server = bff::bff().start(&sources).await;
+        let program = self.program.unwrap_or_else(bff::bff);
+        let server = program.start(&sources).await;
         let server = server.expect("a good configuration");
         let listener = TcpListener::bind(("127.0.0.1", 0))
             .await
@@ -111,17 +119,19 @@ impl TestBff {
     /// When there is no answer or it is no JSON.
     #[expect(clippy::expect_used, reason = "a test without an answer has failed")]
     pub async fn query(&self, query: &str) -> Value {
-        let answer = self
-            .http
-            .post(self.url("/graphql"))
-            .json(&json!({ "query": query }));
-        answer
-            .send()
-            .await
-            .expect("an answer")
-            .json()
-            .await
-            .expect("a JSON answer")
+        let text = self.post(&json!({ "query": query })).await;
+        serde_json::from_str(&text).expect("a JSON answer")
+    }
+
+    /// Sends a GraphQL request and returns the answer's body as it came.
+    ///
+    /// # Panics
+    /// When there is no answer.
+    #[expect(clippy::expect_used, reason = "a test without an answer has failed")]
+    pub async fn post(&self, body: &Value) -> String {
+        let request = self.http.post(self.url("/graphql")).json(body);
+        let answer = request.send().await.expect("an answer");
+        answer.text().await.expect("text")
     }
 
     /// Asks for a greeting and says whether it came without an error.

@@ -9,14 +9,9 @@ use std::{
     },
 };
 
-use async_graphql::{
-    Name, ServerError,
-    parser::{
-        parse_query,
-        types::{ExecutableDocument, OperationType},
-    },
-};
+use async_graphql::{Name, ServerError, Value, parser::types::OperationType};
 use opentelemetry::{KeyValue, metrics::Meter};
+use parking_lot::Mutex;
 use quick_cache::{
     DefaultHashBuilder, OptionsBuilder, Weighter,
     sync::{Cache, DefaultLifecycle},
@@ -24,28 +19,42 @@ use quick_cache::{
 use sha2::{Digest, Sha256};
 
 use super::{
-    order::{Left, Order},
-    scan,
+    coerce::{self, Coerced, Variable},
+    collect::{Limited, Plan, TooLarge, collect},
+    error::Code,
+    language::{ast, parse},
+    types::Types,
+    validate::{Problem, validate},
 };
 use crate::telemetry::metrics::{Kind, observe};
 
-/// What the documents that are remembered may weigh together. Parsed, a byte of text may become a
+/// What the documents that are remembered may weigh together. Read, a byte of text may become a
 /// hundred, so this bounds the memory at a dozen megabytes, whatever is asked.
 const REMEMBERED: u64 = 128 * 1024;
 /// A heavier document is not remembered.
 const HEAVIEST: u64 = 8 * 1024;
-/// What a field weighs, with fragments written out: nearly two hundred bytes are kept of each.
-const FIELD: u64 = 2;
+/// What a field weighs, with fragments written out: nearly four hundred bytes are kept of each.
+const FIELD: u64 = 4;
 /// A document of the usual size.
 const USUAL: u64 = 256;
 /// Each has room for several of the heaviest.
 const SHARDS: usize = 2;
+/// Of an operation whose fields depend on variables, so many ways to decide are remembered.
+const MAX_PLANS: usize = 4;
 
 /// The documents asked for most often. Those that are asked for once do not push them out, and a
 /// look does not keep others from looking: the cache is in shards, and a hit takes no exclusive lock.
 #[derive(Debug)]
 pub(crate) struct Documents {
     cache: Cache<Box<str>, Arc<Document>, Weight>,
+    types: Arc<Types>,
+    limited: Arc<Limited>,
+    looks: Arc<Looks>,
+}
+
+/// How often a document was looked for.
+#[derive(Debug, Default)]
+pub(crate) struct Looks {
     hits: AtomicU64,
     misses: AtomicU64,
 }
@@ -67,34 +76,81 @@ impl Weighter<Box<str>, Arc<Document>> for Weight {
 pub(crate) struct Document {
     /// The first half of the text's SHA-256 in hexadecimal: enough to find it, and no word of a
     /// client's.
-    pub(crate) hash: String,
+    pub(super) hash: String,
     /// The document, or why it is not executed.
-    pub(crate) analysed: Result<Analysed, ServerError>,
+    pub(super) analysed: Result<Analysed, Refusal>,
 }
 
-/// A document that was read.
+/// Why a text is not executed.
 #[derive(Debug)]
-pub(crate) struct Analysed {
-    /// What the library executes.
-    pub(crate) parsed: ExecutableDocument,
+pub(super) struct Refusal {
+    pub(super) code: Code,
+    pub(super) problems: Vec<Problem>,
+}
+
+impl Refusal {
+    fn new(code: Code, message: String, pos: Option<async_graphql::Pos>) -> Self {
+        let problem = Problem {
+            message,
+            nearest: None,
+            at: pos.into_iter().collect(),
+        };
+        Self {
+            code,
+            problems: vec![problem],
+        }
+    }
+
+    /// The errors of the request; names of the schema are only given to who may see it.
+    pub(super) fn errors(&self, with_names: bool) -> Vec<ServerError> {
+        let problems = self.problems.iter().map(|problem| {
+            let mut message = problem.message.clone();
+            if let Some(nearest) = problem.nearest.as_ref().filter(|_| with_names) {
+                // Writing to a String cannot fail.
+                let _ = write!(message, " Did you mean \"{nearest}\"?");
+            }
+            let mut error = self.code.error(message, None);
+            error.locations.clone_from(&problem.at);
+            error
+        });
+        problems.collect()
+    }
+}
+
+/// A document that was read and is valid.
+#[derive(Debug)]
+pub(super) struct Analysed {
     operations: Vec<Operation>,
-    /// How many fields it has, with its fragments written out.
+    /// How many fields are kept, with fragments written out.
     fields: usize,
 }
 
 /// One operation of a document.
 #[derive(Debug)]
-pub(crate) struct Operation {
-    /// `query`, `mutation` or `subscription`.
-    pub(crate) kind: &'static str,
+pub(super) struct Operation {
+    pub(super) ty: OperationType,
     /// Its name, if it has one.
-    pub(crate) name: Option<Name>,
-    /// The fields it asks for, and the order its answer has.
-    pub(crate) order: Order,
+    pub(super) name: Option<Name>,
+    pub(super) variables: Vec<Variable>,
+    plans: Plans,
+}
+
+/// What is executed of an operation.
+#[derive(Debug)]
+enum Plans {
+    /// Whatever the variables say.
+    One(Arc<Plan>),
+    /// By what the variables in `@skip` and `@include` say.
+    Many {
+        document: Arc<ast::Document>,
+        /// The operation's place in the document.
+        index: usize,
+        known: Mutex<Vec<(Vec<bool>, Arc<Plan>)>>,
+    },
 }
 
 impl Document {
-    fn new(text: &str) -> Self {
+    fn new(text: &str, types: &Types, limited: &Limited) -> Self {
         let digest = Sha256::digest(text);
         let hash = digest[..16].iter().fold(String::new(), |mut text, byte| {
             // Writing to a String cannot fail.
@@ -103,12 +159,12 @@ impl Document {
         });
         Self {
             hash,
-            analysed: analyse(text),
+            analysed: analyse(text, types, limited),
         }
     }
 
     /// The operation that a request with this operation name means: without a name, the only one.
-    pub(crate) fn operation(&self, name: Option<&str>) -> Option<&Operation> {
+    pub(super) fn operation(&self, name: Option<&str>) -> Option<&Operation> {
         let operations = &self.analysed.as_ref().ok()?.operations;
         match name {
             None if operations.len() == 1 => operations.first(),
@@ -120,34 +176,104 @@ impl Document {
     }
 }
 
-fn analyse(text: &str) -> Result<Analysed, ServerError> {
-    let refused = |problem: String| ServerError::new(problem, None);
-    scan::check(text).map_err(|too_large| refused(too_large.to_string()))?;
-    let parsed = parse_query(text)?;
-    let mut left = Left::default();
-    let mut operations = Vec::new();
-    for (name, definition) in parsed.operations.iter() {
-        let selections = &definition.node.selection_set.node;
-        let order = Order::of(&parsed, selections, &mut left);
-        operations.push(Operation {
-            kind: match definition.node.ty {
-                OperationType::Query => "query",
-                OperationType::Mutation => "mutation",
-                OperationType::Subscription => "subscription",
-            },
-            name: name.cloned(),
-            order: order.map_err(|too_large| refused(too_large.to_string()))?,
-        });
+impl Operation {
+    /// What is executed of it with these variables.
+    ///
+    /// # Errors
+    /// [`TooLarge`], which for an operation without `@skip` and `@include` was said before.
+    pub(super) fn plan(
+        &self,
+        documents: &Documents,
+        variables: &Coerced,
+    ) -> Result<Arc<Plan>, TooLarge> {
+        let (document, index, known) = match &self.plans {
+            Plans::One(plan) => return Ok(Arc::clone(plan)),
+            Plans::Many {
+                document,
+                index,
+                known,
+            } => (document, *index, known),
+        };
+        let is = |name: &Name, wanted| variables.get(name) == Some(&Value::Boolean(wanted));
+        let deciding = self.variables.iter().filter(|variable| variable.decides);
+        let decided: Vec<_> = deciding.map(|variable| is(&variable.name, true)).collect();
+        let same = |known: &&(Vec<bool>, Arc<Plan>)| known.0 == decided;
+        if let Some((_, plan)) = known.lock().iter().find(same) {
+            return Ok(Arc::clone(plan));
+        }
+        let operation = &document.operations[index];
+        let (types, limited) = (&documents.types, &documents.limited);
+        let plan = Arc::new(collect(types, limited, document, operation, &is)?);
+        let mut known = known.lock();
+        if known.len() == MAX_PLANS {
+            known.remove(0);
+        }
+        known.push((decided, Arc::clone(&plan)));
+        Ok(plan)
     }
-    Ok(Analysed {
-        parsed,
-        operations,
-        fields: left.read(),
-    })
 }
 
-impl Default for Documents {
-    fn default() -> Self {
+fn analyse(text: &str, types: &Types, limited: &Limited) -> Result<Analysed, Refusal> {
+    let document = parse(text)
+        .map_err(|error| Refusal::new(Code::ParseFailed, error.to_string(), error.pos()))?;
+    validate(types, &document).map_err(|problems| Refusal {
+        code: Code::ValidationFailed,
+        problems,
+    })?;
+    let document = Arc::new(document);
+    let mut fields = 0;
+    let mut operations = Vec::with_capacity(document.operations.len());
+    for (index, operation) in document.operations.iter().enumerate() {
+        let variables = variables(types, &document, operation);
+        // With all that variables could exclude: it is the largest.
+        let plan = collect(types, limited, &document, operation, &|_, _| true);
+        let plan = plan.map_err(|too_large| {
+            let message = too_large.to_string();
+            Refusal::new(Code::ValidationFailed, message, Some(operation.pos))
+        })?;
+        let decided = variables.iter().any(|variable| variable.decides);
+        fields += plan.size.written_out * if decided { MAX_PLANS } else { 1 };
+        let plans = match decided {
+            true => Plans::Many {
+                document: Arc::clone(&document),
+                index,
+                known: Mutex::default(),
+            },
+            false => Plans::One(Arc::new(plan)),
+        };
+        operations.push(Operation {
+            ty: operation.kind,
+            name: operation.name.as_ref().map(|name| name.node.clone()),
+            variables,
+            plans,
+        });
+    }
+    Ok(Analysed { operations, fields })
+}
+
+fn variables(types: &Types, document: &ast::Document, operation: &ast::Operation) -> Vec<Variable> {
+    let deciding = document.deciding(operation);
+    let variables = operation.variables.iter().filter_map(|variable| {
+        let name = &variable.name;
+        // Validation has seen to it that there is such a type.
+        let ty = types.of_variable(&variable.ty)?;
+        let default = variable.default.as_ref();
+        let default = default
+            .and_then(|default| coerce::literal(types, default, ty, &Coerced::default()).ok()?);
+        Some(Variable {
+            name: name.node.clone(),
+            pos: name.pos,
+            ty,
+            default,
+            decides: deciding.contains(&name.node),
+        })
+    });
+    variables.collect()
+}
+
+impl Documents {
+    /// An empty cache for the schema of `types`; `limited` are the fields with rules of their own.
+    pub(super) fn new(types: Arc<Types>, limited: Limited, looks: Arc<Looks>) -> Self {
         let items = (REMEMBERED / USUAL) as usize;
         let options = OptionsBuilder::new()
             .estimated_items_capacity(items)
@@ -166,21 +292,30 @@ impl Default for Documents {
         };
         Self {
             cache,
-            hits: AtomicU64::new(0),
-            misses: AtomicU64::new(0),
+            types,
+            limited: Arc::new(limited),
+            looks,
         }
     }
-}
 
-impl Documents {
+    /// The schema's types.
+    pub(super) fn types(&self) -> &Types {
+        &self.types
+    }
+
+    /// The fields with rules of their own.
+    pub(super) fn limited(&self) -> &Limited {
+        &self.limited
+    }
+
     /// The document that `text` is.
-    pub(crate) fn get(&self, text: &str) -> Arc<Document> {
+    pub(super) fn get(&self, text: &str) -> Arc<Document> {
         if let Some(document) = self.cache.get(text) {
-            self.hits.fetch_add(1, Ordering::Relaxed);
+            self.looks.hits.fetch_add(1, Ordering::Relaxed);
             return document;
         }
-        self.misses.fetch_add(1, Ordering::Relaxed);
-        let document = Arc::new(Document::new(text));
+        self.looks.misses.fetch_add(1, Ordering::Relaxed);
+        let document = Arc::new(Document::new(text, &self.types, &self.limited));
         // Also one that is refused: it costs as much to read as a good one.
         let key = text.into();
         if Weight.weight(&key, &document) <= HEAVIEST {
@@ -188,16 +323,18 @@ impl Documents {
         }
         document
     }
+}
 
+impl Looks {
     /// How many documents had been analysed before, and how many had not.
     fn hits_and_misses(&self) -> (u64, u64) {
         let read = |count: &AtomicU64| count.load(Ordering::Relaxed);
         (read(&self.hits), read(&self.misses))
     }
 
-    /// Registers the instruments of `documents`.
-    pub(crate) fn register(meter: &Meter, documents: &Arc<Self>) {
-        let each = Arc::clone(documents);
+    /// Registers the instruments of `looks`.
+    pub(crate) fn register(meter: &Meter, looks: &Arc<Self>) {
+        let each = Arc::clone(looks);
         observe(
             meter,
             Kind::Counter,
@@ -215,23 +352,53 @@ impl Documents {
 
 #[cfg(test)]
 mod tests {
+    use async_graphql::{EmptyMutation, Schema, SimpleObject, Subscription};
+    use futures_util::{Stream, stream};
+
     use super::*;
+    use crate::graphql::schema::types_of;
+
+    #[derive(Clone, Default, SimpleObject)]
+    struct Greeting {
+        message: String,
+        again: Option<Box<Greeting>>,
+    }
+
+    #[derive(Default, SimpleObject)]
+    struct Query {
+        hello: Greeting,
+    }
+
+    struct Ticks;
+
+    #[Subscription]
+    impl Ticks {
+        async fn tick(&self) -> impl Stream<Item = i32> {
+            stream::empty()
+        }
+    }
+
+    fn documents() -> Documents {
+        let types = types_of(Schema::build(Query::default(), EmptyMutation, Ticks));
+        Documents::new(types, Limited::default(), Arc::default())
+    }
 
     #[test]
     fn a_document_is_analysed_once_also_one_that_is_refused() {
-        let documents = Documents::default();
+        let documents = documents();
         for _ in 0..3 {
             assert!(documents.get("{ hello { message } }").analysed.is_ok());
             assert!(documents.get("{ hello").analysed.is_err());
+            assert!(documents.get("{ hello }").analysed.is_err());
         }
-        assert_eq!(documents.hits_and_misses(), (4, 2));
+        assert_eq!(documents.looks.hits_and_misses(), (6, 3));
         assert_eq!(documents.get("{ hello }").hash.len(), 32);
-        let long = format!("{{ {} }}", "a ".repeat(HEAVIEST as usize / 2));
-        let misses = documents.hits_and_misses().1;
+        let long = format!("{{ __typename }}#{}", "a".repeat(HEAVIEST as usize));
+        let misses = documents.looks.hits_and_misses().1;
         documents.get(&long);
         documents.get(&long);
         assert_eq!(
-            documents.hits_and_misses().1,
+            documents.looks.hits_and_misses().1,
             misses + 2,
             "a long one is not remembered"
         );
@@ -239,69 +406,75 @@ mod tests {
 
     #[test]
     fn documents_that_are_asked_for_once_neither_fill_the_memory_nor_wipe_the_hot_ones() {
-        let documents = Documents::default();
-        let hot: Vec<_> = (0..20)
-            .map(|n| format!("{{ hot{n} {{ message }} }}"))
-            .collect();
-        let ask_hot = || hot.iter().for_each(|text| drop(documents.get(text)));
+        let documents = documents();
+        let ask = |name: &str, n| drop(documents.get(&format!("{{ {name}{n}: __typename }}")));
+        let ask_hot = || (0..20).for_each(|n| ask("hot", n));
         (0..5).for_each(|_| ask_hot());
-        for n in 0..100_000 {
-            documents.get(&format!("{{ cold{n} {{ message }} }}"));
-        }
+        (0..100_000).for_each(|n| ask("cold", n));
         assert!(documents.cache.weight() <= REMEMBERED);
-        let hits = documents.hits_and_misses().0;
+        let hits = documents.looks.hits_and_misses().0;
         ask_hot();
-        assert_eq!(documents.hits_and_misses().0 - hits, 20);
+        assert_eq!(documents.looks.hits_and_misses().0 - hits, 20);
     }
 
     #[test]
     fn a_document_that_is_small_to_send_and_large_to_keep_is_not_kept() {
-        let documents = Documents::default();
-        let mut text = "{ ...A0 }".to_owned();
+        let documents = documents();
+        let mut text = "{ hello { ...A0 } }".to_owned();
         for n in 0..4 {
-            let spread = |alias| format!("a{alias}: a {{ ...A{} }} ", n + 1);
+            let spread = |alias| format!("a{alias}: again {{ ...A{} }} ", n + 1);
             let spreads: String = (0..7).map(spread).collect();
-            text += &format!(" fragment A{n} on Q {{ {spreads} }}");
+            text += &format!(" fragment A{n} on Greeting {{ {spreads} }}");
         }
-        text += " fragment A4 on Q { a }";
-        assert!(documents.get(&text).analysed.is_ok() && text.len() < 1000);
+        text += " fragment A4 on Greeting { message }";
+        assert!(documents.get(&text).analysed.is_ok() && text.len() < 1100);
         documents.get(&text);
-        assert_eq!(documents.hits_and_misses(), (0, 2));
+        assert_eq!(documents.looks.hits_and_misses(), (0, 2));
     }
 
     #[test]
     fn two_dozen_documents_of_four_kilobytes_are_all_remembered() {
-        let documents = Documents::default();
-        let large = |n: usize| format!("{{ a{n} }} #{}", " ".repeat(4000));
-        for n in 0..24 {
-            documents.get(&large(n));
-        }
-        for n in 0..24 {
-            documents.get(&large(n));
-        }
-        assert_eq!(documents.hits_and_misses(), (24, 24));
+        let documents = documents();
+        let ask = |n| drop(documents.get(&format!("{{ a{n}: __typename }} #{}", " ".repeat(4000))));
+        (0..24).for_each(ask);
+        (0..24).for_each(ask);
+        assert_eq!(documents.looks.hits_and_misses(), (24, 24));
     }
 
     #[test]
     fn the_operation_that_runs_is_found_by_its_name_or_is_the_only_one() {
-        let documents = Documents::default();
-        let kind = |text: &str, name: Option<&str>| {
+        let documents = documents();
+        let ty = |text: &str, name: Option<&str>| {
             let document = documents.get(text);
-            document.operation(name).map(|operation| operation.kind)
+            document.operation(name).map(|operation| operation.ty)
         };
-        let two = "query A { a } subscription B { b }";
-        assert_eq!(kind(two, Some("B")), Some("subscription"));
-        assert_eq!(kind(two, Some("C")), None);
-        assert_eq!(kind(two, None), None, "which one is not said");
-        assert_eq!(kind("{ a }", None), Some("query"));
-        assert_eq!(kind("query A { a }", None), Some("query"));
-        assert_eq!(kind("{ a }", Some("A")), None);
-        let document = documents.get("{ x: a ...F } fragment F on Q { b }");
+        let two = "query A { __typename } subscription B { tick }";
+        assert_eq!(ty(two, Some("B")), Some(OperationType::Subscription));
+        assert_eq!(ty(two, Some("C")), None);
+        assert_eq!(ty(two, None), None, "which one is not said");
+        assert_eq!(ty("{ __typename }", None), Some(OperationType::Query));
+        assert_eq!(
+            ty("query A { __typename }", None),
+            Some(OperationType::Query)
+        );
+        assert_eq!(ty("{ __typename }", Some("A")), None);
+    }
+
+    #[test]
+    fn what_variables_decide_is_collected_once_for_each_way_to_decide() {
+        let documents = documents();
+        let text = "query($a: Boolean!) { hello { message @include(if: $a) } }";
+        let document = documents.get(text);
         let operation = document.operation(None).unwrap();
-        let fields = operation.order.fields();
-        let fields: Vec<_> = fields
-            .map(|(key, name)| (key.as_str(), name.as_str()))
-            .collect();
-        assert_eq!(fields, [("x", "a"), ("b", "b")]);
+        let plan = |decided: bool| {
+            let mut given = async_graphql::Variables::default();
+            given.insert(Name::new("a"), decided.into());
+            let variables = &operation.variables;
+            let variables = coerce::variables(documents.types(), variables, &mut given).unwrap();
+            operation.plan(&documents, &variables).unwrap()
+        };
+        assert!(Arc::ptr_eq(&plan(true), &plan(true)));
+        assert_eq!(plan(true).size.fields, 2);
+        assert_eq!(plan(false).size.fields, 1);
     }
 }

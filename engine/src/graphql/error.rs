@@ -2,14 +2,22 @@
 
 use std::time::Duration;
 
-use async_graphql::{Error, ErrorExtensionValues, ErrorExtensions, PathSegment, ServerError};
+use async_graphql::{Error, ErrorExtensionValues, ErrorExtensions, PathSegment, Pos, ServerError};
 use tracing::{debug, warn};
 
 use crate::{call::Reason, rate_limit::Throttled, upstream::UpstreamError};
 
-/// `extensions.code` of a field error.
+/// `extensions.code` of an error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Code {
+    /// A variable is missing, or no value of its type.
+    BadUserInput,
+    /// The text is no document, or none that is read.
+    ParseFailed,
+    /// The document does not fit the schema, or goes beyond a limit.
+    ValidationFailed,
+    /// The document has no such operation, or several and none is named.
+    OperationResolution,
     /// An upstream could not be reached, or has no instance.
     UpstreamUnavailable,
     /// An upstream did not answer in time.
@@ -28,6 +36,10 @@ impl Code {
     /// The code as a client reads it.
     pub(crate) fn as_str(self) -> &'static str {
         match self {
+            Self::BadUserInput => "BAD_USER_INPUT",
+            Self::ParseFailed => "GRAPHQL_PARSE_FAILED",
+            Self::ValidationFailed => "GRAPHQL_VALIDATION_FAILED",
+            Self::OperationResolution => "OPERATION_RESOLUTION_FAILURE",
             Self::UpstreamUnavailable => "UPSTREAM_UNAVAILABLE",
             Self::UpstreamTimeout => "UPSTREAM_TIMEOUT",
             Self::UpstreamError => "UPSTREAM_ERROR",
@@ -40,7 +52,11 @@ impl Code {
 
 impl Code {
     /// Every code.
-    const ALL: [Self; 6] = [
+    const ALL: [Self; 10] = [
+        Self::BadUserInput,
+        Self::ParseFailed,
+        Self::ValidationFailed,
+        Self::OperationResolution,
         Self::UpstreamUnavailable,
         Self::UpstreamTimeout,
         Self::UpstreamError,
@@ -56,7 +72,27 @@ impl Code {
 
     /// Whether the client itself is the reason.
     pub(super) fn is_clients_own(self) -> bool {
-        self == Self::RateLimited
+        match self {
+            Self::BadUserInput
+            | Self::ParseFailed
+            | Self::ValidationFailed
+            | Self::OperationResolution
+            | Self::RateLimited => true,
+            Self::UpstreamUnavailable
+            | Self::UpstreamTimeout
+            | Self::UpstreamError
+            | Self::CircuitOpen
+            | Self::Overloaded => false,
+        }
+    }
+
+    /// An error with this code.
+    pub(super) fn error(self, message: impl Into<String>, pos: Option<Pos>) -> ServerError {
+        let mut error = ServerError::new(message, pos);
+        let mut extensions = ErrorExtensionValues::default();
+        extensions.set("code", self.as_str());
+        error.extensions = Some(extensions);
+        error
     }
 }
 
@@ -94,16 +130,14 @@ pub(super) fn upstream(error: &UpstreamError) -> Error {
 }
 
 /// The error of the throttled field at `path`.
-pub(super) fn throttled(throttled: &Throttled, path: Vec<PathSegment>) -> ServerError {
+pub(super) fn throttled(throttled: &Throttled, path: Vec<PathSegment>, pos: Pos) -> ServerError {
     // Rounded up: a client that waits for so long is not turned away again.
     let millis = |time: Duration| time.as_nanos().div_ceil(1_000_000) as u64;
-    let mut extensions = ErrorExtensionValues::default();
-    extensions.set("code", Code::RateLimited.as_str());
+    let mut error = Code::RateLimited.error(throttled.message.clone(), Some(pos));
+    let extensions = error.extensions.get_or_insert_default();
     extensions.set("retryAfterMs", millis(throttled.retry_after));
     extensions.set("limit", throttled.limit);
     extensions.set("periodMs", millis(throttled.period));
-    let mut error = ServerError::new(throttled.message.clone(), None);
     error.path = path;
-    error.extensions = Some(extensions);
     error
 }

@@ -1,21 +1,27 @@
 //! GraphQL around the owner's schema: documents, limits, errors, and what resolvers call.
 //!
-//! **Invariant:** every `Query` and `Mutation` field that is backed by a call is nullable and
-//! returns `Option<Result<T>>`, never `Result<Option<T>>`: the schema is the same, but only the
-//! former answers `null` beside its siblings when the call fails. One bad upstream never blanks the
-//! page.
+//! The way of an operation: `language` reads its text, `validate` holds it against the schema's
+//! `types`, and `collect` writes down what is executed of it; all that is remembered in `documents`.
+//! For each request, `coerce` reads the variables and `prepare` hands the library an operation in
+//! which nothing is left to decide. What the library answers, `answer` completes.
+//!
+//! **Invariant:** every `Query` and `Mutation` field that is backed by a call is nullable, so that
+//! it answers `null` beside its siblings when the call fails. One bad upstream never blanks the page.
 
+mod answer;
+mod coerce;
+mod collect;
 mod config;
 mod context;
 mod documents;
 mod error;
-mod nullable;
+mod language;
 mod operation;
-mod order;
 mod prepare;
 mod rate_limit;
-mod scan;
 mod schema;
+mod types;
+mod validate;
 
 use std::{
     pin::Pin,
@@ -30,47 +36,61 @@ pub use self::context::CallExt;
 use self::operation::Operation;
 pub(crate) use self::{
     config::{Config, Limits},
-    documents::Documents,
     operation::Execution,
-    schema::{Execute, SchemaSource},
+    schema::{Executable, SchemaSource},
 };
 use crate::telemetry::trace::Span;
 
+/// What a request is answered with.
+pub(crate) struct Answer {
+    /// Data and errors.
+    pub(crate) response: Response,
+    /// Whether the operation was executed. If not, the answer has errors and no `data` ("Request
+    /// Error Result").
+    pub(crate) executed: bool,
+}
+
 /// Executes `request` within `parent` and answers in the order it asks for.
 pub(crate) async fn execute(
-    schema: &dyn Execute,
+    executable: &Executable,
     execution: &Execution,
     mut request: Request,
     parent: &Span,
-) -> Response {
-    let mut operation = Operation::start(execution, &mut request, parent);
-    let mut response = match operation.refused() {
+) -> Answer {
+    let operation = Operation::start(executable, execution, &mut request, parent);
+    let refusal = operation.refused();
+    let executed = refusal.is_none();
+    let mut response = match refusal {
         Some(refusal) => refusal,
         None => {
             let request = request.data(operation.span.clone());
-            operation.span.within(schema.execute(request)).await
+            operation
+                .span
+                .within(executable.schema.execute(request))
+                .await
         }
     };
     operation.answer(&mut response);
     operation.finish();
-    response
+    Answer { response, executed }
 }
 
 /// Executes `request` within `parent` as a stream of answers: many for a subscription, one for
 /// anything else.
 pub(crate) fn execute_stream(
-    schema: &dyn Execute,
+    executable: &Executable,
     execution: &Execution,
     mut request: Request,
     session: Option<Arc<Data>>,
     parent: &Span,
 ) -> impl Stream<Item = Response> + Send + use<> {
-    let mut operation = Operation::start(execution, &mut request, parent);
+    let operation = Operation::start(executable, execution, &mut request, parent);
     let answers = match operation.refused() {
         Some(refusal) => futures_util::stream::iter([refusal]).boxed(),
         None => {
             let request = request.data(operation.span.clone());
-            schema.execute_stream(request, session.unwrap_or_default())
+            let session = session.unwrap_or_default();
+            executable.schema.execute_stream(request, session)
         }
     };
     Answers {

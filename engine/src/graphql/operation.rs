@@ -3,23 +3,22 @@
 
 use std::{sync::Arc, time::Duration};
 
-use async_graphql::{Request, Response, ServerError, Value};
+use async_graphql::{Name, Request, Response, ServerError, Value, parser::types::OperationType};
 use opentelemetry::{KeyValue, metrics::Counter, trace::SpanKind};
 use tokio::time::Instant;
 use tracing::warn;
 
 use super::{
-    documents::{self, Document, Documents},
+    Executable, answer,
+    documents::Document,
     error::Code,
-    prepare::prepare,
+    prepare::{Prepared, prepare},
 };
 use crate::telemetry::trace::Span;
 
-/// What operations are executed with, besides the schema. Clones share it.
+/// What operations are executed with, whatever the rules. Clones share it.
 #[derive(Clone, Debug)]
 pub(crate) struct Execution {
-    /// Documents that were analysed before.
-    pub(crate) documents: Arc<Documents>,
     /// An operation that takes longer gets a line in the log.
     pub(crate) slow: Duration,
     /// Errors in answers, by code.
@@ -34,56 +33,79 @@ pub(super) struct Operation {
     pub(super) span: Span,
     /// The span around it lasts at least as long.
     _parent: Span,
-    planned: Planned,
+    document: Arc<Document>,
+    kind: &'static str,
+    name: Option<Name>,
     started: Instant,
     execution: Execution,
     /// Whether all of it was answered.
     answered: bool,
-    /// Why nothing of it is executed.
-    refusal: Option<ServerError>,
+    /// How it is executed, or why nothing of it is.
+    prepared: Result<Arc<Prepared>, Vec<ServerError>>,
 }
 
 impl Operation {
     /// Looks at what `request` asks for and starts its span within `parent`.
-    pub(super) fn start(execution: &Execution, request: &mut Request, parent: &Span) -> Self {
-        let document = execution.documents.get(&request.query);
-        let planned = Planned::new(document, request.operation_name.as_deref());
+    pub(super) fn start(
+        executable: &Executable,
+        execution: &Execution,
+        request: &mut Request,
+        parent: &Span,
+    ) -> Self {
+        let document = executable.documents.get(&request.query);
+        let wanted = document.operation(request.operation_name.as_deref());
+        let kind = wanted.map_or("invalid", |operation| match operation.ty {
+            OperationType::Query => "query",
+            OperationType::Mutation => "mutation",
+            OperationType::Subscription => "subscription",
+        });
+        let name = wanted.and_then(|operation| operation.name.clone());
         let span = parent.child(SpanKind::Internal, || {
-            let kind = planned.kind();
             let mut attributes = vec![
                 KeyValue::new("graphql.operation.type", kind),
-                KeyValue::new("graphql.document.hash", planned.document.hash.clone()),
+                KeyValue::new("graphql.document.hash", document.hash.clone()),
             ];
-            if let Some(name) = planned.name() {
-                let name = KeyValue::new("graphql.operation.name", name.to_owned());
+            if let Some(name) = &name {
+                let name = KeyValue::new("graphql.operation.name", name.to_string());
                 attributes.push(name);
             }
             (kind, attributes)
         });
-        let refusal = prepare(request, &planned.document).err();
-        request.data.insert(planned.clone());
+        let prepared = prepare(
+            request,
+            &executable.documents,
+            &document,
+            &executable.limits,
+        );
+        let prepared = prepared.map(Arc::new);
+        if let Ok(prepared) = &prepared
+            && kind == "subscription"
+        {
+            request.data.insert(Arc::clone(prepared));
+        }
         Self {
             span,
             _parent: parent.clone(),
-            planned,
+            document,
+            kind,
+            name,
             started: Instant::now(),
             execution: execution.clone(),
             answered: false,
-            refusal,
+            prepared,
         }
     }
 
     /// The answer to an operation of which nothing is executed; `None` for any other.
-    pub(super) fn refused(&mut self) -> Option<Response> {
-        let error = self.refusal.take()?;
-        Some(Response::from_errors(vec![error]))
+    pub(super) fn refused(&self) -> Option<Response> {
+        let errors = self.prepared.as_ref().err()?;
+        Some(Response::from_errors(errors.clone()))
     }
 
-    /// Puts an answer in order, counts its errors, and names the trace in them where it can be
-    /// found.
+    /// Completes an answer, counts its errors, and names the trace in them where it can be found.
     pub(super) fn answer(&self, response: &mut Response) {
-        if let Some(operation) = self.planned.operation() {
-            operation.order.apply(&mut response.data);
+        if let Ok(prepared) = &self.prepared {
+            answer::complete(prepared.answer(), &prepared.failed, response);
         }
         if response.errors.is_empty() {
             return;
@@ -93,7 +115,7 @@ impl Operation {
         for error in &response.errors {
             let code = code_of(error);
             failed |= code.is_some_and(|code| !code.is_clients_own());
-            let label = code.map_or("REQUEST", Code::as_str);
+            let label = code.map_or("OTHER", Code::as_str);
             let labels = [KeyValue::new("code", label)];
             self.execution.errors.add(1, &labels);
         }
@@ -122,16 +144,16 @@ impl Drop for Operation {
         }
         self.span.end();
         let took = self.started.elapsed();
-        if took <= self.execution.slow || self.planned.kind() == "subscription" {
+        if took <= self.execution.slow || self.kind == "subscription" {
             return;
         }
-        let name = self.planned.name().unwrap_or_default();
+        let name = self.name.as_deref().unwrap_or_default();
         let name: String = name.chars().take(LONGEST_NAME).collect();
         self.span.poll_within(|| {
             warn!(
                 operation = name,
-                kind = self.planned.kind(),
-                document = self.planned.document.hash,
+                kind = self.kind,
+                document = self.document.hash,
                 duration_ms = took.as_millis() as u64,
                 cancelled = !self.answered,
                 "an operation was slow"
@@ -145,40 +167,5 @@ fn code_of(error: &ServerError) -> Option<Code> {
     match error.extensions.as_ref()?.get("code")? {
         Value::String(code) => Code::parse(code),
         _ => None,
-    }
-}
-
-/// The operation of a document that a request asks for. Clones share the document.
-#[derive(Clone, Debug)]
-pub(super) struct Planned {
-    document: Arc<Document>,
-    wanted: Option<Box<str>>,
-}
-
-impl Planned {
-    pub(super) fn new(document: Arc<Document>, wanted: Option<&str>) -> Self {
-        Self {
-            document,
-            wanted: wanted.map(Into::into),
-        }
-    }
-
-    /// `None` if the document has no such operation; the schema says so.
-    pub(super) fn operation(&self) -> Option<&documents::Operation> {
-        self.document.operation(self.wanted.as_deref())
-    }
-
-    /// The document as it is executed.
-    pub(super) fn document(&self) -> &Document {
-        &self.document
-    }
-
-    fn kind(&self) -> &'static str {
-        self.operation()
-            .map_or("invalid", |operation| operation.kind)
-    }
-
-    fn name(&self) -> Option<&str> {
-        self.operation()?.name.as_deref()
     }
 }

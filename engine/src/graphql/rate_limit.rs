@@ -1,7 +1,7 @@
 //! The rate limit of fields, as an extension: an adapter over [`crate::rate_limit`].
 //!
-//! A throttled field answers `null`, and its error is added when the operation is done. Returning
-//! the error from the hook would lose the siblings' data.
+//! A throttled field answers `null`, also one that cannot be `null`, and its error is added when the
+//! operation is done: what `null` does further up is decided where the answer is completed.
 
 use std::sync::{
     Arc,
@@ -9,7 +9,7 @@ use std::sync::{
 };
 
 use async_graphql::{
-    PathSegment, QueryPathNode, QueryPathSegment, Response, ServerError, ServerResult,
+    PathSegment, Pos, QueryPathNode, QueryPathSegment, Response, ServerError, ServerResult,
     ValidationResult, Value,
     extensions::{
         Extension, ExtensionContext, ExtensionFactory, NextExecute, NextResolve, NextValidation,
@@ -19,7 +19,7 @@ use async_graphql::{
 use opentelemetry::{KeyValue, trace::SpanKind};
 use parking_lot::Mutex;
 
-use super::{error, nullable, operation::Planned};
+use super::{error, prepare::Prepared};
 use crate::{
     rate_limit::{ActiveRule, ClientKey, Limiter, Throttled},
     telemetry::trace::Span,
@@ -48,9 +48,8 @@ struct PerRequest {
 
 struct ThrottledField {
     path: Vec<PathSegment>,
+    pos: Pos,
     throttled: Throttled,
-    /// Whether the schema lets the field be `null`.
-    nullable: bool,
 }
 
 #[async_trait::async_trait]
@@ -63,20 +62,16 @@ impl Extension for PerRequest {
         next: NextValidation<'_>,
     ) -> Result<ValidationResult, Vec<ServerError>> {
         let result = next.run(ctx).await?;
-        let planned = ctx.data_opt::<Planned>().cloned();
-        let operation = planned.as_ref().and_then(Planned::operation);
-        let subscribed = operation.filter(|operation| operation.kind == "subscription");
-        for (key, name) in subscribed
-            .into_iter()
-            .flat_map(|operation| operation.order.fields())
-        {
-            let rules = self.limiter.rules("Subscription", name);
+        // Only there for subscriptions, which have one field.
+        let subscribed = ctx.data_opt::<Arc<Prepared>>().cloned();
+        for field in subscribed.iter().flat_map(|prepared| prepared.roots()) {
+            let rules = self.limiter.rules("Subscription", &field.name);
             if let Some(rules) = rules
                 && let Err(throttled) = self.take(ctx, rules).await
             {
-                note(ctx, name, &throttled, rules);
-                let path = vec![PathSegment::Field(key.to_string())];
-                return Err(vec![error::throttled(&throttled, path)]);
+                note(ctx, &field.name, &throttled, rules);
+                let path = vec![PathSegment::Field(field.key.to_string())];
+                return Err(vec![error::throttled(&throttled, path, field.pos)]);
             }
         }
         Ok(result)
@@ -106,11 +101,10 @@ impl Extension for PerRequest {
         };
         let path = path_of(info.path_node);
         note(ctx, info.name, &throttled, rules);
-        let nullable = !info.return_type.ends_with('!');
         let field = ThrottledField {
             path,
+            pos: info.field.response_key().pos,
             throttled,
-            nullable,
         };
         self.throttled.lock().push(field);
         Ok(Some(Value::Null))
@@ -135,15 +129,9 @@ impl Extension for PerRequest {
             let seconds = wait.as_nanos().div_ceil(1_000_000_000).max(1) as u64;
             response.http_headers.insert("retry-after", seconds.into());
         }
-        for field in throttled {
-            if !field.nullable {
-                let planned = ctx.data_opt::<Planned>();
-                nullable::propagate(ctx, planned, &mut response.data, &field.path);
-            }
-            response
-                .errors
-                .push(error::throttled(&field.throttled, field.path));
-        }
+        let errors = throttled.into_iter();
+        let errors = errors.map(|field| error::throttled(&field.throttled, field.path, field.pos));
+        response.errors.extend(errors);
         response
     }
 }

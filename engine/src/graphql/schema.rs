@@ -1,14 +1,24 @@
 //! The owner's schema, whatever its types are.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use async_graphql::{
-    Data, ObjectType, Request, Response, Schema, SchemaBuilder, SubscriptionType,
+    Data, ObjectType, Request, Response, Schema, SchemaBuilder, SubscriptionType, ValidationMode,
+    extensions::{Extension, ExtensionContext, ExtensionFactory, NextRequest},
     parser::types::{TypeKind, TypeSystemDefinition},
+    registry::Registry,
 };
-use futures_util::{StreamExt, stream::BoxStream};
+use futures_util::{FutureExt, StreamExt, stream::BoxStream};
+use opentelemetry::metrics::Meter;
+use parking_lot::Mutex;
 
-use super::{Limits, rate_limit::RateLimit};
+use super::{
+    Limits,
+    collect::Limited,
+    documents::{Documents, Looks},
+    rate_limit::RateLimit,
+    types::Types,
+};
 use crate::{
     call::{BoxFuture, boxed},
     rate_limit::Limiter,
@@ -46,10 +56,21 @@ where
 
 type Build = dyn Fn(&Limits, Upstreams, Arc<Limiter>) -> Arc<dyn Execute> + Send + Sync;
 
+/// The owner's schema under one set of rules.
+pub(crate) struct Executable {
+    pub(super) schema: Arc<dyn Execute>,
+    pub(super) limits: Limits,
+    pub(super) documents: Arc<Documents>,
+}
+
 /// Builds the owner's schema, each time the configuration changes.
 pub(crate) struct SchemaSource {
     build: Box<Build>,
     sdl: String,
+    types: Arc<Types>,
+    looks: Arc<Looks>,
+    /// The documents of the schema that was built last.
+    documents: Mutex<Option<Arc<Documents>>>,
 }
 
 impl SchemaSource {
@@ -65,10 +86,12 @@ impl SchemaSource {
         let mut sdl = builder().finish().sdl();
         sdl.truncate(sdl.trim_end().len());
         sdl.push('\n');
+        let types = types_of(builder());
         let build = move |limits: &Limits, upstreams: Upstreams, limiter: Arc<Limiter>| {
             let mut builder = builder()
-                .limit_depth(limits.max_depth)
-                .limit_complexity(limits.max_complexity)
+                // What is handed over is valid and within the limits; the rest of its own rules
+                // would only cost.
+                .validation_mode(ValidationMode::Fast)
                 .limit_recursive_depth(RECURSION)
                 .data(upstreams);
             // Any extension costs each field of each query something.
@@ -83,6 +106,9 @@ impl SchemaSource {
         Self {
             build: Box::new(build),
             sdl,
+            types,
+            looks: Arc::default(),
+            documents: Mutex::default(),
         }
     }
 
@@ -92,8 +118,31 @@ impl SchemaSource {
         limits: &Limits,
         upstreams: Upstreams,
         limiter: Arc<Limiter>,
-    ) -> Arc<dyn Execute> {
-        (self.build)(limits, upstreams, limiter)
+    ) -> Executable {
+        let limited = Limited::of(&self.types, limiter.fields());
+        let mut documents = self.documents.lock();
+        // What is remembered of a document depends on nothing else that changes.
+        let same = documents
+            .as_ref()
+            .filter(|documents| *documents.limited() == limited);
+        let documents = match same {
+            Some(same) => Arc::clone(same),
+            None => {
+                let (types, looks) = (Arc::clone(&self.types), Arc::clone(&self.looks));
+                let new = Arc::new(Documents::new(types, limited, looks));
+                Arc::clone(documents.insert(new))
+            }
+        };
+        Executable {
+            schema: (self.build)(limits, upstreams, limiter),
+            limits: *limits,
+            documents,
+        }
+    }
+
+    /// Registers the instruments of what is remembered of documents.
+    pub(crate) fn register(&self, meter: &Meter) {
+        Looks::register(meter, &self.looks);
     }
 
     /// The schema in the schema definition language.
@@ -119,6 +168,45 @@ impl SchemaSource {
             }
         }
         coordinates
+    }
+}
+
+/// The types of the schema that `builder` begins.
+///
+/// The library shows its registry to extensions only, so one looks at an operation of no consequence.
+pub(super) fn types_of<Q, M, S>(builder: SchemaBuilder<Q, M, S>) -> Arc<Types>
+where
+    Q: ObjectType + 'static,
+    M: ObjectType + 'static,
+    S: SubscriptionType + 'static,
+{
+    let registry = Arc::new(OnceLock::new());
+    let schema = builder
+        .extension(Registered(Arc::clone(&registry)))
+        .finish();
+    // Nothing in it waits.
+    let _ = schema.execute("{ __typename }").now_or_never();
+    match registry.get() {
+        Some(types) => Arc::clone(types),
+        // It was asked before anything else.
+        None => Types::of(&Registry::default()),
+    }
+}
+
+/// Reads the types of the schema that it is an extension of.
+struct Registered(Arc<OnceLock<Arc<Types>>>);
+
+impl ExtensionFactory for Registered {
+    fn create(&self) -> Arc<dyn Extension> {
+        Arc::new(Self(Arc::clone(&self.0)))
+    }
+}
+
+#[async_trait::async_trait]
+impl Extension for Registered {
+    async fn request(&self, ctx: &ExtensionContext<'_>, next: NextRequest<'_>) -> Response {
+        self.0.get_or_init(|| Types::of(&ctx.schema_env.registry));
+        next.run(ctx).await
     }
 }
 

@@ -9,7 +9,7 @@ use async_graphql::{
 };
 use async_graphql_axum::{GraphQLProtocol, GraphQLRequest, GraphQLResponse, GraphQLWebSocket};
 use axum::{
-    Extension, Router,
+    Extension, Json, Router,
     extract::{ConnectInfo, FromRequest, Request as HttpRequest, State, WebSocketUpgrade},
     http::{HeaderMap, StatusCode},
     response::{Html, IntoResponse, Response},
@@ -80,8 +80,12 @@ async fn execute(
         span: Span::default(),
     };
     let request = request.into_inner().data(options).data(client);
-    let answer = graphql::execute(&*served.schema, &endpoint.execution, request, &span);
-    GraphQLResponse::from(answer.await).into_response()
+    let answer = graphql::execute(&served.executable, &endpoint.execution, request, &span).await;
+    match answer.executed {
+        true => GraphQLResponse::from(answer.response).into_response(),
+        // The library's form of an answer always has `data`.
+        false => Json(serde_json::json!({ "errors": answer.response.errors })).into_response(),
+    }
 }
 
 /// The timeout a client asks for: milliseconds, or a number with a unit such as `1s`.
@@ -149,7 +153,8 @@ impl Executor for SocketExecutor {
     async fn execute(&self, request: Request) -> Answer {
         let served = self.served.load_full();
         let span = self.operation();
-        graphql::execute(&*served.schema, &self.execution, request, &span).await
+        let answer = graphql::execute(&served.executable, &self.execution, request, &span);
+        answer.await.response
     }
 
     fn execute_stream(
@@ -159,8 +164,8 @@ impl Executor for SocketExecutor {
     ) -> BoxStream<'static, Answer> {
         let served = self.served.load_full();
         let span = self.operation();
-        let schema = &*served.schema;
-        graphql::execute_stream(schema, &self.execution, request, session_data, &span).boxed()
+        let executable = &served.executable;
+        graphql::execute_stream(executable, &self.execution, request, session_data, &span).boxed()
     }
 }
 

@@ -18,7 +18,7 @@ use tower_http::catch_panic::CatchPanicLayer;
 use self::health::Readiness;
 pub(crate) use self::{config::Config, configz::CONFIGZ};
 use crate::{
-    graphql::{Execute, Execution},
+    graphql::{Executable, Execution},
     rate_limit::ClientConfig,
     telemetry::{
         metrics::{DURATIONS, Metrics},
@@ -42,7 +42,7 @@ pub(crate) trait ConfigView: Send + Sync {
 /// What requests are executed with; swapped as one when the rules change.
 pub(crate) struct Served {
     /// Executes operations.
-    pub(crate) schema: Arc<dyn Execute>,
+    pub(crate) executable: Executable,
     /// What a client is.
     pub(crate) clients: ClientConfig,
 }

@@ -142,6 +142,15 @@ impl Limiter {
         self.fields.get(parent)?.get(field).map(|rules| &**rules)
     }
 
+    /// The fields that have rules, each with its object.
+    pub(crate) fn fields(&self) -> impl Iterator<Item = (&str, &str)> {
+        let parents = self.fields.iter();
+        parents.flat_map(|(parent, fields)| {
+            let fields = fields.keys();
+            fields.map(move |field| (parent.as_str(), field.as_str()))
+        })
+    }
+
     /// Whether any field has a rule.
     pub(crate) fn has_rules(&self) -> bool {
         !self.fields.is_empty()

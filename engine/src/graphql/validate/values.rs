@@ -1,0 +1,174 @@
+//! Literals: 5.6 "Values".
+
+use super::{Problems, Use, Uses};
+use crate::graphql::{
+    coerce,
+    language::ast::{Value, ValueKind},
+    types::{Kind, Scalar, Type, Types},
+};
+
+/// Checks `value` against `ty`, and notes the variables in it.
+pub(super) fn check<'d>(
+    types: &Types,
+    value: &'d Value,
+    ty: Type,
+    has_default: bool,
+    uses: &mut Uses<'d>,
+    problems: &mut Problems,
+) {
+    let refuse = |problems: &mut Problems, found: &str| {
+        let expected = types.show(ty);
+        let message = format!("Expected a value of type \"{expected}\", found {found}.");
+        problems.add(value.pos, message);
+    };
+    match &value.kind {
+        ValueKind::Variable(name) => {
+            uses.variables.push(Use {
+                name,
+                pos: value.pos,
+                place: Some((ty, has_default)),
+                in_one_of: false,
+            });
+            return;
+        }
+        ValueKind::Null => {
+            if ty.is_non_null() {
+                refuse(problems, "null");
+            }
+            return;
+        }
+        _ => {}
+    }
+    if let Some(item) = ty.item() {
+        match &value.kind {
+            ValueKind::List(items) => {
+                for value in items {
+                    check(types, value, item, false, uses, problems);
+                }
+            }
+            // One is as good as a list of one.
+            _ => check(types, value, item, false, uses, problems),
+        }
+        return;
+    }
+    let def = types.get(ty.named);
+    let fits = match (&def.kind, &value.kind) {
+        (Kind::Input(input), ValueKind::Object(fields)) => {
+            for (n, (name, value)) in fields.iter().enumerate() {
+                let mut before = fields[..n].iter();
+                if before.any(|(before, _)| before.node == name.node) {
+                    // 5.6.3 "Input Object Field Uniqueness"
+                    let message =
+                        format!("There can be only one input field named \"{}\".", name.node);
+                    problems.add(name.pos, message);
+                }
+                match input.fields.get(&name.node) {
+                    Some(field) => {
+                        let first = uses.variables.len();
+                        check(types, value, field.ty, field.has_default, uses, problems);
+                        if input.one_of
+                            && let ValueKind::Variable(_) = value.kind
+                            && let Some(used) = uses.variables.get_mut(first)
+                        {
+                            used.in_one_of = true;
+                        }
+                    }
+                    // 5.6.2 "Input Object Field Names"
+                    None => problems.unknown(
+                        name.pos,
+                        format!(
+                            "Field \"{}\" is not defined by type \"{}\".",
+                            name.node, def.name
+                        ),
+                        &name.node,
+                        input.fields.keys().map(|known| known.as_str()),
+                    ),
+                }
+            }
+            // 5.6.4 "Input Object Required Fields"
+            for (name, field) in &input.fields {
+                let given = fields.iter().any(|(given, _)| given.node == *name);
+                if !given && field.is_required() {
+                    let message = format!(
+                        "Field \"{}.{name}\" of required type \"{}\" was not provided.",
+                        def.name,
+                        types.show(field.ty)
+                    );
+                    problems.add(value.pos, message);
+                }
+            }
+            let null =
+                matches!(fields.first(), Some((_, value)) if matches!(value.kind, ValueKind::Null));
+            if input.one_of && (fields.len() != 1 || null) {
+                let message = format!(
+                    "Exactly one field of \"{}\" has to be given, and not as null.",
+                    def.name
+                );
+                problems.add(value.pos, message);
+            }
+            true
+        }
+        (Kind::Enum(names), ValueKind::Enum(name)) => {
+            if !names.contains(name) {
+                problems.unknown(
+                    value.pos,
+                    format!("Value \"{name}\" does not exist in \"{}\" enum.", def.name),
+                    name,
+                    names.iter().map(|known| known.as_str()),
+                );
+            }
+            true
+        }
+        (Kind::Scalar(Scalar::Custom(is_valid)), _) => {
+            let mut open = false;
+            value.each_variable(&mut |name, pos| {
+                open = true;
+                uses.variables.push(Use {
+                    name,
+                    pos,
+                    place: None,
+                    in_one_of: false,
+                });
+            });
+            let constant = || coerce::plain(value, &coerce::Coerced::default());
+            open || Types::takes(is_valid.as_ref(), &constant())
+        }
+        (Kind::Scalar(scalar), kind) => is_scalar(scalar, kind),
+        _ => false,
+    };
+    if !fits {
+        let found = match &value.kind {
+            ValueKind::Int(_) | ValueKind::Float(_) => "a number that it does not have",
+            ValueKind::String(_) => "a string",
+            ValueKind::Boolean(_) => "a boolean",
+            ValueKind::Enum(_) => "a name",
+            ValueKind::List(_) => "a list",
+            ValueKind::Object(_) => "an object",
+            ValueKind::Variable(_) | ValueKind::Null => "another",
+        };
+        refuse(problems, found);
+        // What is in it is of no type, but its variables are used.
+        value.each_variable(&mut |name, pos| {
+            uses.variables.push(Use {
+                name,
+                pos,
+                place: None,
+                in_one_of: false,
+            });
+        });
+    }
+}
+
+/// Whether a literal of this form is a value of `scalar`.
+fn is_scalar(scalar: &Scalar, kind: &ValueKind) -> bool {
+    match (scalar, kind) {
+        (Scalar::Int, ValueKind::Int(digits)) => digits.parse::<i32>().is_ok(),
+        (Scalar::Float, ValueKind::Int(digits) | ValueKind::Float(digits)) => {
+            digits.parse::<f64>().is_ok_and(f64::is_finite)
+        }
+        (Scalar::String | Scalar::Id, ValueKind::String(_))
+        | (Scalar::Id, ValueKind::Int(_))
+        | (Scalar::Boolean, ValueKind::Boolean(_)) => true,
+        _ => false,
+    }
+}

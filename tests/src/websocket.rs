@@ -1,0 +1,72 @@
+//! A client of subscriptions over graphql-transport-ws.
+
+use std::{net::SocketAddr, time::Duration};
+
+use futures_util::{SinkExt, StreamExt};
+use serde_json::{Value, json};
+use tokio::{net::TcpStream, time::timeout};
+use tokio_tungstenite::{
+    MaybeTlsStream, WebSocketStream, connect_async,
+    tungstenite::{Message, client::IntoClientRequest},
+};
+
+/// A connection that was acknowledged.
+#[derive(Debug)]
+pub struct Client(WebSocketStream<MaybeTlsStream<TcpStream>>);
+
+#[expect(
+    clippy::expect_used,
+    reason = "a test whose connection fails has failed"
+)]
+impl Client {
+    /// Connects to the server at `addr`, with headers of its own.
+    ///
+    /// # Panics
+    /// When there is no connection.
+    pub async fn connect(addr: SocketAddr, headers: &[&(&'static str, String)]) -> Self {
+        let url = format!("ws://{addr}/graphql");
+        let mut request = url.into_client_request().expect("a URL");
+        for (name, value) in headers {
+            let value = value.parse().expect("a header");
+            request.headers_mut().insert(*name, value);
+        }
+        let protocol = "graphql-transport-ws".parse().expect("a header");
+        request
+            .headers_mut()
+            .insert("sec-websocket-protocol", protocol);
+        let (socket, answer) = connect_async(request).await.expect("a connection");
+        assert_eq!(
+            answer.headers()["sec-websocket-protocol"],
+            "graphql-transport-ws"
+        );
+        let mut client = Self(socket);
+        client.send(json!({ "type": "connection_init" })).await;
+        assert_eq!(client.next().await["type"], "connection_ack");
+        client
+    }
+
+    /// Sends a message.
+    ///
+    /// # Panics
+    /// When it cannot.
+    pub async fn send(&mut self, message: Value) {
+        let message = Message::text(message.to_string());
+        self.0.send(message).await.expect("the connection is open");
+    }
+
+    /// The next message.
+    ///
+    /// # Panics
+    /// When there is none within ten seconds.
+    pub async fn next(&mut self) -> Value {
+        let message = timeout(Duration::from_secs(10), self.0.next()).await;
+        let message = message.expect("a message in time").expect("a message");
+        let message = message.expect("the connection is open");
+        serde_json::from_str(message.to_text().expect("text")).expect("JSON")
+    }
+}
+
+/// The message that subscribes to `query`.
+pub fn subscribe(query: &str) -> Value {
+    json!({ "id": "1", "type": "subscribe", "payload": { "query": query } })
+}
