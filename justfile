@@ -18,11 +18,15 @@ schema:
 faults:
     cargo test --workspace -- --nocapture ::f 2>/dev/null | grep -E '^F[0-9]+ ' | sort -Vu
 
+# Requests at random, answered here and by graphql-js (by Node): just opinion 10000
+opinion requests="100000":
+    .ci/second-opinion {{requests}}
+
 # Limits shared in Redis, against a redis-server that the tests start themselves.
 redis:
     cargo test --workspace --test it -- redis:: --ignored
 
-# What a pick, a new list, the whole stack, a limit and a trace cost, and what a dead upstream costs
+# What a pick, a new list, the whole stack, a limit, a trace and a document cost, and what a dead upstream costs
 # its neighbour.
 bench:
     cargo bench --package bff-engine --features testing --bench balance
@@ -30,6 +34,7 @@ bench:
     cargo bench --package bff-tests --bench stack
     cargo bench --package bff-tests --bench isolation
     cargo bench --package bff-tests --bench tracing
+    cargo bench --package bff-tests --bench graphql
 
 # What a person runs before each commit: under three minutes once it is built.
 fast:

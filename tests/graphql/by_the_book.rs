@@ -555,7 +555,7 @@ async fn a_field_that_fails_is_null_or_what_is_around_it_is() {
         ),
         (
             "mutation { fail add { value } }",
-            json!({ "fail": null, "add": { "value": 1 } }),
+            json!({ "fail": null, "add": { "value": 2 } }),
             json!(["fail"]),
         ),
     ] {

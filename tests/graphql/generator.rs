@@ -25,6 +25,8 @@ pub(crate) struct Case {
     pub(crate) subscribes: bool,
     /// Parts that are left out, by their number.
     without: HashSet<usize>,
+    /// Where something is written over the text, and what; nothing takes a character out.
+    damage: Vec<(usize, &'static str)>,
 }
 
 impl Case {
@@ -40,6 +42,14 @@ impl Case {
     pub(crate) fn text(&self) -> String {
         let mut text = String::new();
         write(&self.pieces, &self.without, &mut 0, &mut text);
+        for (place, damage) in &self.damage {
+            let mut characters: Vec<String> = text.chars().map(String::from).collect();
+            let place = place % characters.len().max(1);
+            if let Some(character) = characters.get_mut(place) {
+                *character = (*damage).to_owned();
+            }
+            text = characters.concat();
+        }
         text
     }
 
@@ -213,6 +223,12 @@ impl Model {
     }
 }
 
+/// What is written over a text to see whether it is still read.
+const DAMAGE: [&str; 32] = [
+    "", "", "", "", "{", "}", "(", ")", "[", "]", ":", "$", "@", "!", "...", "=", "\"", "\"\"\"",
+    "\\", "#", ",", "0", "1.", ".5", "e9", "-", "on", " query ", "\n", "\u{feff}", "é", " null ",
+];
+
 struct Variable {
     ty: String,
     default: Option<String>,
@@ -323,12 +339,18 @@ impl Generator<'_> {
             true => Some("Nobody".to_owned()),
             false => operation_name,
         };
+        let mut damage = Vec::new();
+        while self.breaks(3) {
+            let place = self.random.random_range(0..10_000);
+            damage.push((place, self.pick(&DAMAGE)));
+        }
         Case {
             pieces,
             variables,
             operation_name,
             subscribes,
             without: HashSet::new(),
+            damage,
         }
     }
 
@@ -385,6 +407,15 @@ impl Generator<'_> {
             true => fields.iter().filter(leaf).collect(),
             false => fields.iter().collect(),
         };
+        if parent == "Query" && self.one_in(25) {
+            let introspection = self.pick(&[
+                " __schema { queryType { name kind } types { __typename @skip(if: true) } }",
+                " __type(name: \"Dog\") { name kind ...on __Type { possibleTypes { name } } ofType { name } }",
+                " t2: __type(name: \"Nobody\") { name }",
+                " __schema { description subscriptionType { fields { name } } }",
+            ]);
+            return vec![Piece::Text(introspection.to_owned())];
+        }
         if choice == 6 || candidates.is_empty() {
             let alias = match self.one_in(4) {
                 true if self.breaks(8) => "name: ",

@@ -4,10 +4,11 @@
 //! step a request was refused; and how often each resolver was called.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
-    io::{BufRead, BufReader, Lines, Write},
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    io::{BufRead, BufReader, Write},
     path::Path,
-    process::{Child, ChildStdin, ChildStdout, Command, Stdio},
+    process::{Child, ChildStdin, Command, Stdio},
+    sync::mpsc,
 };
 
 use async_graphql::Value;
@@ -172,7 +173,8 @@ struct TheirsOutcome {
 pub(crate) struct Oracle {
     child: Child,
     input: ChildStdin,
-    output: Lines<BufReader<ChildStdout>>,
+    /// Lines as they come: whoever reads late does not keep it from reading.
+    output: mpsc::Receiver<String>,
     pub(crate) messages: Vec<String>,
 }
 
@@ -192,7 +194,13 @@ impl Oracle {
             .spawn()
             .unwrap();
         let input = child.stdin.take().unwrap();
-        let output = BufReader::new(child.stdout.take().unwrap()).lines();
+        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let (send, output) = mpsc::channel();
+        std::thread::spawn(move || {
+            lines
+                .map_while(Result::ok)
+                .try_for_each(|line| send.send(line))
+        });
         Self {
             child,
             input,
@@ -201,11 +209,15 @@ impl Oracle {
         }
     }
 
-    pub(crate) fn answer(&mut self, body: &serde_json::Value, subscribes: bool) -> Outcome {
-        let mut body = body.clone();
-        body["subscribe"] = subscribes.into();
+    fn ask(&mut self, case: &Case) {
+        let mut body = case.body();
+        body["subscribe"] = case.subscribes.into();
         writeln!(self.input, "{body}").unwrap();
-        let line = self.output.next().unwrap().unwrap();
+    }
+
+    /// The answer to what was asked first of what is not answered.
+    fn answer(&mut self) -> Outcome {
+        let line = self.output.recv().unwrap();
         let outcome: TheirsOutcome = serde_json::from_str(&line).unwrap();
         self.messages = outcome.messages;
         if let Some(step) = outcome.refused {
@@ -301,6 +313,9 @@ pub(crate) async fn record(modules: &Path, count: usize) -> String {
     lines.join("\n") + "\n"
 }
 
+/// Requests that the other side may be ahead.
+const AHEAD: usize = 32;
+
 /// Compares `count` requests from `seed` on, and shows what differs, made small.
 pub(crate) async fn compare(modules: &Path, seed: u64, count: u64, most: usize) -> usize {
     let mut ours = Ours::new();
@@ -309,9 +324,22 @@ pub(crate) async fn compare(modules: &Path, seed: u64, count: u64, most: usize) 
     let mut reasons: BTreeMap<&str, usize> = BTreeMap::new();
     let mut refusals: BTreeMap<String, usize> = BTreeMap::new();
     let mut found = 0;
-    for seed in seed..seed + count {
-        let case = case(&ours.model, seed);
-        let (one, other) = both(&mut ours, &mut oracle, &case).await;
+    // Both sides work at the same time.
+    let mut asked = VecDeque::new();
+    let mut seeds = seed..seed + count;
+    loop {
+        while asked.len() < AHEAD
+            && let Some(seed) = seeds.next()
+        {
+            let case = case(&ours.model, seed);
+            oracle.ask(&case);
+            asked.push_back((seed, case));
+        }
+        let Some((seed, case)) = asked.pop_front() else {
+            break;
+        };
+        let one = ours.answer(case.body(), case.subscribes).await;
+        let other = oracle.answer();
         executed += usize::from(matches!(one, Outcome::Executed { .. }));
         if let (Outcome::Refused(_), Some(message)) = (&one, ours.messages.first()) {
             let words = message.split('"').step_by(2).collect::<Vec<_>>().join("_");
@@ -325,6 +353,9 @@ pub(crate) async fn compare(modules: &Path, seed: u64, count: u64, most: usize) 
             continue;
         }
         found += 1;
+        // Those are asked again when the difference is small.
+        let waiting = asked.len();
+        (0..waiting).for_each(|_| drop(oracle.answer()));
         let small = shrink(&mut ours, &mut oracle, case).await;
         let (one, other) = both(&mut ours, &mut oracle, &small).await;
         println!(
@@ -337,6 +368,7 @@ pub(crate) async fn compare(modules: &Path, seed: u64, count: u64, most: usize) 
         if found == most {
             break;
         }
+        asked.iter().for_each(|(_, case)| oracle.ask(case));
     }
     let mut refusals: Vec<_> = refusals.into_iter().collect();
     refusals.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
@@ -350,9 +382,9 @@ pub(crate) async fn compare(modules: &Path, seed: u64, count: u64, most: usize) 
 }
 
 async fn both(ours: &mut Ours, oracle: &mut Oracle, case: &Case) -> (Outcome, Outcome) {
-    let body = case.body();
-    let theirs = oracle.answer(&body, case.subscribes);
-    (ours.answer(body, case.subscribes).await, theirs)
+    oracle.ask(case);
+    let answer = ours.answer(case.body(), case.subscribes).await;
+    (answer, oracle.answer())
 }
 
 /// Leaves out of `case` what the difference does not need.

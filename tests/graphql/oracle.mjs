@@ -20,6 +20,7 @@ const sorted = (value) => {
   return Object.fromEntries(Object.keys(value).sort().map((key) => [key, sorted(value[key])]));
 };
 const echo = (_, args) => JSON.stringify(sorted(args));
+const mutations = () => Object.entries(calls).reduce((sum, [of, n]) => sum + (of.startsWith('Mutation.') ? n : 0), 0);
 const strict = () => ({});
 const resolvers = {
   Query: {
@@ -51,8 +52,8 @@ const resolvers = {
     hardWords: () => ['a', new Error('failed')],
     args: (_, { n, list }) => Math.max(0, Math.min(n, 9)) + list.length,
   },
-  Counter: { value: () => 1, animal: () => dog(3) },
-  Mutation: { add: (_, { n }) => (n !== 0 ? {} : null), fail, hard: () => ({}) },
+  Counter: { value: (of) => of.value ?? 1, animal: () => dog(3) },
+  Mutation: { add: (_, { n }) => (n !== 0 ? { value: mutations() } : null), fail, hard: () => ({ value: mutations() }) },
 };
 for (const [type, fields] of Object.entries(resolvers)) {
   for (const [name, resolve] of Object.entries(fields)) {

@@ -26,6 +26,13 @@ impl Calls {
         *calls.entry(coordinate.to_owned()).or_default() += 1;
     }
 
+    /// How many calls of mutations were counted.
+    fn mutations(&self) -> u32 {
+        let calls = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mutations = calls.iter().filter(|(of, _)| of.starts_with("Mutation."));
+        mutations.map(|(_, calls)| calls).sum()
+    }
+
     /// What was counted since this was asked last.
     pub fn take(&self) -> BTreeMap<String, u32> {
         std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner))
@@ -53,7 +60,8 @@ pub fn program() -> (Bff, Calls) {
     )
 }
 
-fn schema() -> SchemaBuilder<Query, Mutation, Events> {
+/// The schema itself, without the data that its calls are counted in.
+pub fn schema() -> SchemaBuilder<Query, Mutation, Events> {
     Schema::build(Query, Mutation, Events)
 }
 
@@ -148,7 +156,9 @@ fn float_json(float: f64) -> Value {
     }
 }
 
-struct Query;
+/// The root of queries.
+#[derive(Debug)]
+pub struct Query;
 
 #[Object]
 impl Query {
@@ -475,13 +485,20 @@ impl Strict {
     }
 }
 
-struct Counter;
+/// Which of a request's mutations it was.
+struct Counter(u32);
+
+impl Counter {
+    fn now(ctx: &Context<'_>) -> Self {
+        Self(ctx.data::<Calls>().map_or(0, Calls::mutations))
+    }
+}
 
 #[Object]
 impl Counter {
-    async fn value(&self, ctx: &Context<'_>) -> i32 {
+    async fn value(&self, ctx: &Context<'_>) -> u32 {
         called(ctx, "Counter.value");
-        1
+        self.0
     }
 
     async fn animal(&self, ctx: &Context<'_>) -> Option<Animal> {
@@ -490,13 +507,15 @@ impl Counter {
     }
 }
 
-struct Mutation;
+/// The root of mutations.
+#[derive(Debug)]
+pub struct Mutation;
 
 #[Object]
 impl Mutation {
     async fn add(&self, ctx: &Context<'_>, #[graphql(default = 1)] n: i32) -> Option<Counter> {
         called(ctx, "Mutation.add");
-        (n != 0).then_some(Counter)
+        (n != 0).then(|| Counter::now(ctx))
     }
 
     async fn fail(&self, ctx: &Context<'_>) -> Result<Option<i32>> {
@@ -507,11 +526,13 @@ impl Mutation {
     async fn hard(&self, ctx: &Context<'_>, #[graphql(default = 1)] n: i32) -> Counter {
         called(ctx, "Mutation.hard");
         let _ = n;
-        Counter
+        Counter::now(ctx)
     }
 }
 
-struct Events;
+/// The root of subscriptions.
+#[derive(Debug)]
+pub struct Events;
 
 #[Subscription(name = "Subscription")]
 impl Events {
@@ -521,7 +542,7 @@ impl Events {
         #[graphql(default = 2)] n: i32,
     ) -> impl Stream<Item = Counter> + use<> {
         called(ctx, "Subscription.ticks");
-        stream::iter((0..n.clamp(0, 3)).map(|_| Counter))
+        stream::iter((0..n.clamp(0, 3)).map(|_| Counter(1)))
     }
 
     async fn stricts(&self, ctx: &Context<'_>) -> impl Stream<Item = Option<Strict>> + use<> {

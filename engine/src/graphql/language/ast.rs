@@ -1,6 +1,6 @@
 //! An executable document as it was written: nothing is merged, coerced or looked up.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use async_graphql::{Name, Pos, parser::types::OperationType};
 
@@ -9,13 +9,25 @@ use async_graphql::{Name, Pos, parser::types::OperationType};
 pub(crate) struct Document {
     pub(crate) operations: Vec<Operation>,
     pub(crate) fragments: Vec<Fragment>,
+    /// The place of the first fragment of each name.
+    by_name: HashMap<Name, usize>,
 }
 
 impl Document {
-    /// The fragment with this name and its index. Documents have few.
+    pub(super) fn new(operations: Vec<Operation>, fragments: Vec<Fragment>) -> Self {
+        let names = fragments.iter().enumerate().rev();
+        let by_name = names.map(|(index, fragment)| (fragment.name.node.clone(), index));
+        Self {
+            by_name: by_name.collect(),
+            operations,
+            fragments,
+        }
+    }
+
+    /// The fragment with this name, and its place.
     pub(crate) fn fragment(&self, name: &Name) -> Option<(usize, &Fragment)> {
-        let mut fragments = self.fragments.iter().enumerate();
-        fragments.find(|(_, fragment)| fragment.name.node == *name)
+        let index = *self.by_name.get(name)?;
+        Some((index, self.fragments.get(index)?))
     }
 }
 
@@ -236,15 +248,27 @@ impl Value {
             (Null, Null) => true,
             (List(a), List(b)) => a.len() == b.len() && a.iter().zip(b).all(|(a, b)| a.means(b)),
             (Object(a), Object(b)) => {
-                a.len() == b.len()
-                    && a.iter().all(|(name, value)| {
-                        let mut fields = b.iter();
-                        fields.any(|(other, in_b)| other.node == name.node && value.means(in_b))
-                    })
+                a.len() == b.len() && {
+                    let pairs = by_name(a).into_iter().zip(by_name(b));
+                    let mut pairs = pairs.map(|(a, b)| a.0.node == b.0.node && a.1.means(&b.1));
+                    pairs.all(|same| same)
+                }
             }
             _ => false,
         }
     }
+}
+
+fn by_name(fields: &[(Named, Value)]) -> Vec<&(Named, Value)> {
+    let mut fields: Vec<_> = fields.iter().collect();
+    fields.sort_by(|a, b| a.0.node.cmp(&b.0.node));
+    fields
+}
+
+/// The names that stand in `names` before, each where it does so again.
+pub(crate) fn again<'n>(names: impl Iterator<Item = &'n Named>) -> impl Iterator<Item = &'n Named> {
+    let mut seen = HashSet::new();
+    names.filter(move |name| !seen.insert(&name.node))
 }
 
 /// Whether both lists of arguments say the same, in whatever order.

@@ -89,20 +89,17 @@ struct Parser<'t> {
 
 impl<'t> Parser<'t> {
     fn document(&mut self) -> Parsed<Document> {
-        let mut document = Document {
-            operations: Vec::new(),
-            fragments: Vec::new(),
-        };
+        let (mut operations, mut fragments) = (Vec::new(), Vec::new());
         loop {
-            if document.operations.len() + document.fragments.len() == MAX_DEFINITIONS {
+            if operations.len() + fragments.len() == MAX_DEFINITIONS {
                 return Err(ParseError::Definitions(self.pos));
             }
             match self.token {
-                Token::Name("fragment") => document.fragments.push(self.fragment()?),
-                _ => document.operations.push(self.operation()?),
+                Token::Name("fragment") => fragments.push(self.fragment()?),
+                _ => operations.push(self.operation()?),
             }
             if self.token == Token::End {
-                return Ok(document);
+                return Ok(Document::new(operations, fragments));
             }
         }
     }

@@ -1,13 +1,15 @@
 //! What operations, fragments and variables have to do with each other: 5.2, 5.5.1.1, 5.5.1.4,
 //! 5.5.2.2 and 5.8.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use async_graphql::{Name, Pos, parser::types::OperationType};
 
 use super::{Problem, Problems, Use, Uses, values};
 use crate::graphql::{
-    language::ast::{Directive, Document, Named, Operation, Selection, SelectionSet, ValueKind},
+    language::ast::{
+        Directive, Document, Named, Operation, Selection, SelectionSet, ValueKind, again,
+    },
     types::Types,
 };
 
@@ -58,12 +60,11 @@ pub(super) fn check<'d>(
 }
 
 fn unique<'d>(names: impl Iterator<Item = &'d Named>, what: &str, problems: &mut Problems) {
-    let mut seen = HashSet::new();
-    for name in names {
-        if !seen.insert(&name.node) {
-            let message = format!("There can be only one {what} named \"{}\".", name.node);
-            problems.add(name.pos, message);
-        }
+    for Named { pos, node } in again(names) {
+        problems.add(
+            *pos,
+            format!("There can be only one {what} named \"{node}\"."),
+        );
     }
 }
 
@@ -154,6 +155,7 @@ fn variables<'d>(
         "variable",
         problems,
     );
+    let used: HashSet<_> = uses.iter().map(|used| used.name).collect();
     for variable in &operation.variables {
         let Named { pos, node } = &variable.name;
         // 5.8.2 "Variables Are Input Types"
@@ -180,15 +182,18 @@ fn variables<'d>(
             }
         }
         // 5.8.4 "All Variables Used"
-        if !uses.iter().any(|used| used.name == node) {
+        if !used.contains(node) {
             let message = format!("Variable \"${node}\" is never used in{of}.");
             problems.add(*pos, message);
         }
     }
+    let defined = operation.variables.iter();
+    let defined: HashMap<_, _> = defined
+        .map(|variable| (&variable.name.node, variable))
+        .collect();
     let mut undefined: HashSet<&Name> = HashSet::new();
     for used in uses {
-        let mut defined = operation.variables.iter();
-        let Some(variable) = defined.find(|variable| variable.name.node == *used.name) else {
+        let Some(variable) = defined.get(used.name) else {
             // 5.8.3 "All Variable Uses Defined"
             if undefined.insert(used.name) {
                 let message = format!("Variable \"${}\" is not defined by{of}.", used.name);

@@ -5,7 +5,7 @@ use async_graphql::{Name, Pos, indexmap::IndexMap, parser::types::OperationType}
 
 use super::{Problems, Use, Uses, values};
 use crate::graphql::{
-    language::ast::{Argument, Directive, Document, Field, Named, Selection, SelectionSet},
+    language::ast::{Argument, Directive, Document, Field, Named, Selection, SelectionSet, again},
     types::{InputDef, TypeId, Types},
 };
 
@@ -220,13 +220,12 @@ impl<'d> Checker<'_, 'd> {
         pos: Pos,
         on: &str,
     ) {
-        for (n, argument) in arguments.iter().enumerate() {
+        for Named { pos, node } in again(arguments.iter().map(|argument| &argument.name)) {
+            let message = format!("There can be only one argument named \"{node}\".");
+            self.problems.add(*pos, message);
+        }
+        for argument in arguments {
             let Named { pos, node } = &argument.name;
-            let mut before = arguments[..n].iter();
-            if before.any(|before| before.name.node == *node) {
-                let message = format!("There can be only one argument named \"{node}\".");
-                self.problems.add(*pos, message);
-            }
             let Some(def) = defined.get(node) else {
                 let message = format!("Unknown argument \"{node}\" on {on}.");
                 let known = defined.keys().map(|known| known.as_str());
@@ -258,7 +257,19 @@ impl<'d> Checker<'_, 'd> {
 
     /// 5.7 "Directives"
     fn directives(&mut self, directives: &'d [Directive], location: &str) {
-        for (n, directive) in directives.iter().enumerate() {
+        for Named { pos, node } in again(directives.iter().map(|directive| &directive.name)) {
+            if self
+                .types
+                .directives
+                .get(node)
+                .is_some_and(|def| !def.repeatable)
+            {
+                let message =
+                    format!("The directive \"@{node}\" can only be used once at this location.");
+                self.problems.add(*pos, message);
+            }
+        }
+        for directive in directives {
             let Named { pos, node } = &directive.name;
             let Some(def) = self.types.directives.get(node) else {
                 let message = format!("Unknown directive \"@{node}\".");
@@ -268,12 +279,6 @@ impl<'d> Checker<'_, 'd> {
             };
             if !def.locations.contains(location) {
                 let message = format!("Directive \"@{node}\" may not be used on {location}.");
-                self.problems.add(*pos, message);
-            }
-            let mut before = directives[..n].iter();
-            if !def.repeatable && before.any(|before| before.name.node == *node) {
-                let message =
-                    format!("The directive \"@{node}\" can only be used once at this location.");
                 self.problems.add(*pos, message);
             }
             let on = format!("directive \"@{node}\"");

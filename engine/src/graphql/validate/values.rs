@@ -3,7 +3,7 @@
 use super::{Problems, Use, Uses};
 use crate::graphql::{
     coerce,
-    language::ast::{Value, ValueKind},
+    language::ast::{Named, Value, ValueKind, again},
     types::{Kind, Scalar, Type, Types},
 };
 
@@ -54,14 +54,8 @@ pub(super) fn check<'d>(
     let def = types.get(ty.named);
     let fits = match (&def.kind, &value.kind) {
         (Kind::Input(input), ValueKind::Object(fields)) => {
-            for (n, (name, value)) in fields.iter().enumerate() {
-                let mut before = fields[..n].iter();
-                if before.any(|(before, _)| before.node == name.node) {
-                    // 5.6.3 "Input Object Field Uniqueness"
-                    let message =
-                        format!("There can be only one input field named \"{}\".", name.node);
-                    problems.add(name.pos, message);
-                }
+            unique(fields, problems);
+            for (name, value) in fields {
                 match input.fields.get(&name.node) {
                     Some(field) => {
                         let first = uses.variables.len();
@@ -120,6 +114,7 @@ pub(super) fn check<'d>(
             true
         }
         (Kind::Scalar(Scalar::Custom(is_valid)), _) => {
+            unique_within(value, problems);
             let mut open = false;
             value.each_variable(&mut |name, pos| {
                 open = true;
@@ -156,6 +151,28 @@ pub(super) fn check<'d>(
                 in_one_of: false,
             });
         });
+    }
+}
+
+/// 5.6.3 "Input Object Field Uniqueness"
+fn unique(fields: &[(Named, Value)], problems: &mut Problems) {
+    for Named { pos, node } in again(fields.iter().map(|(name, _)| name)) {
+        let message = format!("There can be only one input field named \"{node}\".");
+        problems.add(*pos, message);
+    }
+}
+
+/// The same for all that is in a value whose type says nothing about it.
+fn unique_within(value: &Value, problems: &mut Problems) {
+    match &value.kind {
+        ValueKind::List(items) => items.iter().for_each(|item| unique_within(item, problems)),
+        ValueKind::Object(fields) => {
+            unique(fields, problems);
+            fields
+                .iter()
+                .for_each(|(_, value)| unique_within(value, problems));
+        }
+        _ => {}
     }
 }
 
