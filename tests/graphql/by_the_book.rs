@@ -858,3 +858,50 @@ async fn a_rule_on_a_field_of_an_object_holds_also_where_an_interface_is_asked_f
     let cat = bff.query("{ animal(kind: CAT) { name } }").await;
     assert_eq!(cat["data"]["animal"]["name"], "Tom");
 }
+
+/// What users of other servers reported, and what the specification says to it.
+const REPORTED: &str = include_str!("reported.jsonl");
+
+#[tokio::test]
+async fn what_users_of_other_servers_reported_is_right_here() {
+    let served = Served::start().await;
+    for line in REPORTED.lines() {
+        let case: Value = serde_json::from_str(line).unwrap();
+        let about = &case["about"];
+        served.calls.take();
+        let text = served.bff.post(&case["body"]).await;
+        let answer: Value = serde_json::from_str(&text).unwrap();
+        let errors = answer["errors"].as_array().cloned().unwrap_or_default();
+        if case["refused"] == true {
+            assert!(
+                answer.get("data").is_none() && !errors.is_empty(),
+                "{about}: {text}"
+            );
+            assert_eq!(served.calls(), [], "{about}: {text}");
+            continue;
+        }
+        let data = format!("{{\"data\":{}", case["data"].as_str().unwrap());
+        assert!(text.starts_with(&data), "{about}: {text}");
+        let sorted = |paths: &mut dyn Iterator<Item = &Value>| {
+            let paths: std::collections::BTreeSet<_> = paths.map(Value::to_string).collect();
+            paths
+        };
+        let paths = sorted(&mut errors.iter().map(|error| &error["path"]));
+        let expected = sorted(&mut case["errors"].as_array().unwrap().iter());
+        assert_eq!(paths, expected, "{about}: {text}");
+    }
+}
+
+#[tokio::test]
+async fn a_subscription_by_post_is_refused_and_told_where_to_go() {
+    let served = Served::start().await;
+    let query = "subscription { ticks { value } }";
+    served
+        .refuses(
+            query,
+            json!({}),
+            "OPERATION_RESOLUTION_FAILURE",
+            "graphql-transport-ws",
+        )
+        .await;
+}

@@ -31,6 +31,7 @@ use std::{
 
 use async_graphql::{Data, Request, Response};
 use futures_util::{Stream, StreamExt, stream::BoxStream};
+use serde::{Serialize, Serializer, ser::SerializeStruct};
 
 pub use self::context::CallExt;
 use self::operation::Operation;
@@ -50,6 +51,21 @@ pub(crate) struct Answer {
     pub(crate) executed: bool,
 }
 
+/// As it is sent.
+impl Serialize for Answer {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self.executed {
+            true => self.response.serialize(serializer),
+            // The library's form of an answer always has `data`.
+            false => {
+                let mut answer = serializer.serialize_struct("Answer", 1)?;
+                answer.serialize_field("errors", &self.response.errors)?;
+                answer.end()
+            }
+        }
+    }
+}
+
 /// Executes `request` within `parent` and answers in the order it asks for.
 pub(crate) async fn execute(
     executable: &Executable,
@@ -57,7 +73,7 @@ pub(crate) async fn execute(
     mut request: Request,
     parent: &Span,
 ) -> Answer {
-    let operation = Operation::start(executable, execution, &mut request, parent);
+    let operation = Operation::start(executable, execution, &mut request, parent, false);
     let refusal = operation.refused();
     let executed = refusal.is_none();
     let mut response = match refusal {
@@ -84,7 +100,7 @@ pub(crate) fn execute_stream(
     session: Option<Arc<Data>>,
     parent: &Span,
 ) -> impl Stream<Item = Response> + Send + use<> {
-    let operation = Operation::start(executable, execution, &mut request, parent);
+    let operation = Operation::start(executable, execution, &mut request, parent, true);
     let answers = match operation.refused() {
         Some(refusal) => futures_util::stream::iter([refusal]).boxed(),
         None => {

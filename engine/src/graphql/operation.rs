@@ -45,12 +45,14 @@ pub(super) struct Operation {
 }
 
 impl Operation {
-    /// Looks at what `request` asks for and starts its span within `parent`.
+    /// Looks at what `request` asks for and starts its span within `parent`. `streams` says whether
+    /// it can have more than one answer.
     pub(super) fn start(
         executable: &Executable,
         execution: &Execution,
         request: &mut Request,
         parent: &Span,
+        streams: bool,
     ) -> Self {
         let document = executable.documents.get(&request.query);
         let wanted = document.operation(request.operation_name.as_deref());
@@ -71,13 +73,16 @@ impl Operation {
             }
             (kind, attributes)
         });
-        let prepared = prepare(
-            request,
-            &executable.documents,
-            &document,
-            &executable.limits,
-        );
-        let prepared = prepared.map(Arc::new);
+        let prepared = match kind == "subscription" && !streams {
+            true => {
+                let problem = "Subscriptions are served over WebSocket: graphql-transport-ws.";
+                Err(vec![Code::OperationResolution.error(problem, None)])
+            }
+            false => {
+                let limits = &executable.limits;
+                prepare(request, &executable.documents, &document, limits).map(Arc::new)
+            }
+        };
         if let Ok(prepared) = &prepared
             && kind == "subscription"
         {

@@ -83,8 +83,7 @@ async fn execute(
     let answer = graphql::execute(&served.executable, &endpoint.execution, request, &span).await;
     match answer.executed {
         true => GraphQLResponse::from(answer.response).into_response(),
-        // The library's form of an answer always has `data`.
-        false => Json(serde_json::json!({ "errors": answer.response.errors })).into_response(),
+        false => Json(answer).into_response(),
     }
 }
 

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use async_graphql::{ObjectType, Request, SchemaBuilder, SubscriptionType};
 use futures_util::StreamExt;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::meter;
 use crate::{
@@ -76,10 +76,7 @@ impl Graph {
         let request: Request = serde_json::from_value(body)?;
         let (executable, execution) = (&self.executable, &self.execution);
         let answer = graphql::execute(executable, execution, request, &Span::default()).await;
-        Ok(match answer.executed {
-            true => serde_json::to_string(&answer.response)?,
-            false => json!({ "errors": answer.response.errors }).to_string(),
-        })
+        Ok(serde_json::to_string(&answer)?)
     }
 
     /// The answers to the subscription that `body` is, until it ends.
