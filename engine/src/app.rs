@@ -9,7 +9,7 @@ use tokio::net::TcpListener;
 use tracing::info;
 
 use crate::{
-    config::{self, Known, Live, Problems, Rules, Sources},
+    config::{self, Known, Live, Problem, Problems, Rules, Sources},
     discovery::{
         WatchOptions,
         consul::Consul,
@@ -82,6 +82,13 @@ impl Bff {
     /// # Errors
     /// [`Problems`], all that the sources have.
     pub async fn start(self, sources: &Sources) -> Result<Server, Problems> {
+        if let Some(problem) = self.schema.problem() {
+            return Err(Problems(vec![Problem {
+                key: String::new(),
+                origin: None,
+                message: problem.to_owned(),
+            }]));
+        }
         let live = Live::start(sources.read(self.known())?).await?;
         Ok(Server { bff: self, live })
     }

@@ -813,7 +813,7 @@ async fn what_is_no_document_of_this_schema_is_refused_and_what_is_one_is_not() 
 }
 
 #[tokio::test]
-async fn names_of_the_schema_are_not_given_away_where_introspection_is_turned_off() {
+async fn names_are_not_suggested_where_introspection_is_turned_off() {
     let served = Served::with(&[("graphql.introspection", "false")]).await;
     let answer = served.post("{ mee { name } }", json!({})).await;
     assert!(!answer.contains("\\\"me\\\""), "{answer}");
@@ -904,4 +904,166 @@ async fn a_subscription_by_post_is_refused_and_told_where_to_go() {
             "graphql-transport-ws",
         )
         .await;
+}
+
+#[tokio::test]
+async fn null_where_the_schema_has_none_is_an_error_and_a_failed_field_of_an_interface_has_its_path()
+ {
+    let served = Served::start().await;
+    for (query, data, path) in [
+        (
+            "{ strict { nan } }",
+            json!({ "strict": null }),
+            json!(["strict", "nan"]),
+        ),
+        (
+            "{ strict { floats message } }",
+            json!({ "strict": { "floats": null, "message": "m" } }),
+            json!(["strict", "floats", 1]),
+        ),
+        (
+            "{ animal { lost } }",
+            json!({ "animal": { "lost": null } }),
+            json!(["animal", "lost"]),
+        ),
+        (
+            "{ animals { l: lost } }",
+            json!({ "animals": [{ "l": null }, { "l": "here" }] }),
+            json!(["animals", 0, "l"]),
+        ),
+    ] {
+        let answer: Value = serde_json::from_str(&served.post(query, json!({})).await).unwrap();
+        assert_eq!(answer["data"], data, "{query}: {answer}");
+        assert_eq!(
+            answer["errors"].as_array().map(Vec::len),
+            Some(1),
+            "{query}: {answer}"
+        );
+        assert_eq!(answer["errors"][0]["path"], path, "{query}: {answer}");
+    }
+}
+
+#[tokio::test]
+async fn a_subscription_whose_argument_has_no_value_is_refused_with_one_error() {
+    let served = Served::start().await;
+    let query = "subscription($n: Int) { ticks(n: $n) { value } }";
+    let messages = served.subscribe(query, json!({ "n": null })).await;
+    let errors = messages[0]["payload"]["errors"].as_array();
+    let errors = errors.or(messages[0]["payload"].as_array()).unwrap();
+    assert_eq!(errors.len(), 1, "{messages:?}");
+    assert_eq!(errors[0]["extensions"]["code"], BAD_INPUT, "{messages:?}");
+    assert_eq!(served.calls(), []);
+}
+
+/// Fragments on `Strict` that double `levels` times, around `last`.
+fn doubled(levels: usize, last: &str) -> String {
+    let each = |n: usize| {
+        let next = n + 1;
+        format!(
+            "fragment D{n} on Strict {{ a: again {{ ...D{next} }} b: again {{ ...D{next} }} }} "
+        )
+    };
+    let all: String = (0..levels).map(each).collect();
+    all + &format!("fragment D{levels} on Strict {{ {last} }} ")
+}
+
+#[tokio::test]
+async fn what_is_small_to_send_and_large_to_write_out_is_refused() {
+    let served = Served::start().await;
+    let operations: String = (0..150)
+        .map(|n| format!("query Q{n} {{ strict {{ ...D0 }} }} "))
+        .collect();
+    let zeros = "0, ".repeat(5000);
+    let names = "message ".repeat(7000);
+    let inline = |n: usize| format!("{}...I{}{} ", "... { ".repeat(60), n + 1, " }".repeat(60));
+    let chain: String = (0..70)
+        .map(|n| format!("fragment I{n} on Animal {{ {} }} ", inline(n)))
+        .collect();
+    for (query, name) in [
+        (
+            format!("{operations} {}", doubled(10, "message")),
+            Some("Q0"),
+        ),
+        (
+            format!(
+                "{{ strict {{ ...D0 }} }} {}",
+                doubled(10, &format!("args(list: [{zeros}])"))
+            ),
+            None,
+        ),
+        (
+            format!("{{ strict {{ ...D0 }} }} {}", doubled(10, &names)),
+            None,
+        ),
+        (
+            format!("{{ animals {{ ...I0 }} }} {chain} fragment I70 on Animal {{ name }}"),
+            None,
+        ),
+        (
+            format!(
+                "{{ me {{ ...P0 }} }} {} fragment P70 on Person {{ name }}",
+                chain.replace("Animal", "Person").replace("I", "P")
+            ),
+            None,
+        ),
+        (
+            format!(
+                "subscription {{ ...S0 }} {} fragment S70 on Subscription {{ ticks {{ value }} }}",
+                chain.replace("Animal", "Subscription").replace("I", "S")
+            ),
+            None,
+        ),
+    ] {
+        let body = json!({ "query": query, "operationName": name });
+        let answer = served.bff.post(&body).await;
+        assert!(
+            answer.contains("too large") && !answer.contains("\"data\""),
+            "{}: {answer}",
+            &query[..60]
+        );
+    }
+    // Variables that are copied to many places.
+    let uses: String = (0..300)
+        .map(|n| format!("a{n}: echo(string: $v) "))
+        .collect();
+    let large = json!({ "v": "x".repeat(100_000) });
+    served
+        .refuses(
+            &format!("query($v: String!) {{ {uses} }}"),
+            large,
+            BAD_INPUT,
+            "too often for their size",
+        )
+        .await;
+    let uses = "$v, ".repeat(3000);
+    let large = json!({ "v": "x".repeat(10_000) });
+    served
+        .refuses(
+            &format!("query($v: String!) {{ echo(any: [{uses}]) }}"),
+            large,
+            BAD_INPUT,
+            "too often",
+        )
+        .await;
+    // Aliases that are copied to every field of every type.
+    let aliases: String = (0..100).map(|n| format!("a{n}: name ")).collect();
+    let query =
+        format!("{{ __schema {{ types {{ fields {{ type {{ fields {{ {aliases} }} }} }} }} }} }}");
+    served
+        .refuses(&query, json!({}), INVALID, "introspection is too large")
+        .await;
+}
+
+#[tokio::test]
+async fn a_type_that_nests_beyond_reason_and_a_variable_in_an_unknown_field_have_one_error() {
+    let served = Served::start().await;
+    let (open, close) = ("[".repeat(40), "!]".repeat(40));
+    let query = format!("query($v: {open}Int{close}) {{ echo(list: $v) }}");
+    served
+        .refuses(&query, json!({ "v": 1 }), INVALID, "too many lists")
+        .await;
+    let query = "query($v: Int) { echo(input: { req: 1, nope: $v }) }";
+    let text = served.post(query, json!({})).await;
+    let answer: Value = serde_json::from_str(&text).unwrap();
+    assert_eq!(answer["errors"].as_array().map(Vec::len), Some(1), "{text}");
 }

@@ -35,11 +35,11 @@ const resolvers = {
     mustNot: (_, { n }) => n,
   },
   Dog: {
-    name: () => 'Rex', maybe: fail, friend: below(cat), noise: (_, { loud }) => (loud ? 'WOOF' : 'woof'),
+    name: () => 'Rex', maybe: fail, lost: fail, friend: below(cat), noise: (_, { loud }) => (loud ? 'WOOF' : 'woof'),
     barks: () => true, owner: below(person), sound: () => 'growl', hard: fail,
   },
   Cat: {
-    name: () => 'Tom', maybe: () => 'maybe', friend: below(dog), noise: (_, { loud }) => (loud ? 'MEOW' : 'meow'),
+    name: () => 'Tom', maybe: () => 'maybe', lost: () => 'here', friend: below(dog), noise: (_, { loud }) => (loud ? 'MEOW' : 'meow'),
     meows: () => 3, owner: below(person), sound: () => 7,
   },
   Person: {
@@ -50,6 +50,7 @@ const resolvers = {
     message: () => 'm', fail, maybe: fail, again: strict, must: strict, items: () => [{}, {}],
     words: () => ['a', new Error('failed'), null],
     hardWords: () => ['a', new Error('failed')],
+    nan: () => NaN, floats: () => [0.5, Infinity],
     args: (_, { n, list }) => Math.max(0, Math.min(n, 9)) + list.length,
   },
   Counter: { value: (of) => of.value ?? 1, animal: () => dog(3) },
@@ -101,10 +102,7 @@ const answer = async ({ query, variables, operationName, subscribe: subscribes }
   }
   let stream;
   try { stream = await subscribe(args); } catch (error) { return { threw: String(error) }; }
-  if (!stream[Symbol.asyncIterator]) {
-    const withPath = stream.errors.some((error) => error.path);
-    return withPath ? { answers: [show({ ...stream, data: null })], calls } : refused('request', stream.errors);
-  }
+  if (!stream[Symbol.asyncIterator]) return refused('request', stream.errors);
   const answers = [];
   for await (const event of stream) answers.push(show(event));
   return { answers, calls };

@@ -108,6 +108,12 @@ async fn every_way_to_fail_has_its_code() {
     code("UPSTREAM_UNAVAILABLE", "UNAVAILABLE").await;
     greeter.script(|script| script.fail_with = Some(Code::Internal));
     code("UPSTREAM_ERROR", "INTERNAL").await;
+    greeter.script(|script| script.fail_with = Some(Code::InvalidArgument));
+    code("BAD_USER_INPUT", "INVALID_ARGUMENT").await;
+    greeter.script(|script| script.fail_with = Some(Code::Unauthenticated));
+    code("UNAUTHENTICATED", "UNAUTHENTICATED").await;
+    greeter.script(|script| script.fail_with = Some(Code::PermissionDenied));
+    code("FORBIDDEN", "PERMISSION_DENIED").await;
     greeter.script(|script| {
         script.fail_with = None;
         script.latency = Duration::from_secs(60);

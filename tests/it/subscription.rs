@@ -65,7 +65,7 @@ async fn an_upstream_that_fails_is_an_error_with_its_code() {
         .await;
     let text = client.next().await.to_string();
     assert!(
-        text.contains("UPSTREAM_ERROR") && text.contains("PERMISSION_DENIED"),
+        text.contains("FORBIDDEN") && text.contains("PERMISSION_DENIED"),
         "{text}"
     );
 }

@@ -269,6 +269,7 @@ impl Query {
 #[graphql(
     field(name = "name", ty = "String"),
     field(name = "maybe", ty = "Option<Result<String>>"),
+    field(name = "lost", ty = "std::option::Option<String>"),
     field(name = "friend", ty = "Option<Animal>"),
     field(
         name = "noise",
@@ -305,6 +306,11 @@ impl Dog {
     async fn maybe(&self, ctx: &Context<'_>) -> Option<Result<String>> {
         called(ctx, "Dog.maybe");
         Some(failed())
+    }
+
+    async fn lost(&self, ctx: &Context<'_>) -> Result<Option<String>> {
+        called(ctx, "Dog.lost");
+        failed()
     }
 
     async fn friend(&self, ctx: &Context<'_>) -> Option<Animal> {
@@ -358,6 +364,11 @@ impl Cat {
     async fn maybe(&self, ctx: &Context<'_>) -> Option<Result<String>> {
         called(ctx, "Cat.maybe");
         Some(Ok("maybe".to_owned()))
+    }
+
+    async fn lost(&self, ctx: &Context<'_>) -> Option<String> {
+        called(ctx, "Cat.lost");
+        Some("here".to_owned())
     }
 
     async fn friend(&self, ctx: &Context<'_>) -> Option<Animal> {
@@ -472,6 +483,16 @@ impl Strict {
     async fn hard_words(&self, ctx: &Context<'_>) -> Option<Vec<Result<String>>> {
         called(ctx, "Strict.hardWords");
         Some(vec![Ok("a".to_owned()), failed()])
+    }
+
+    async fn nan(&self, ctx: &Context<'_>) -> f64 {
+        called(ctx, "Strict.nan");
+        f64::NAN
+    }
+
+    async fn floats(&self, ctx: &Context<'_>) -> Option<Vec<f64>> {
+        called(ctx, "Strict.floats");
+        Some(vec![0.5, f64::INFINITY])
     }
 
     async fn args(

@@ -6,11 +6,14 @@
 //! in; it leaves out a field that failed, also one that cannot be `null`; and an object without any
 //! field is `null` to it.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
 
 use async_graphql::{Name, PathSegment, Pos, Response, ServerError, Value, indexmap::IndexMap};
 
-use super::{collect::TYPE_KEY, types::Type};
+use super::{collect::TYPE_KEY, error::Code, types::Type};
 
 /// What is below a field.
 #[derive(Debug, Default)]
@@ -90,7 +93,11 @@ pub(super) fn complete(shape: &Shape, failed: &Failed, response: &mut Response) 
         return;
     }
     let errors = std::mem::take(&mut response.errors);
-    let mut completion = Completion { failed, errors };
+    let mut completion = Completion {
+        failed,
+        places: Places::of(&errors),
+        errors,
+    };
     if response.data == Value::Null {
         response.data = Value::Object(IndexMap::new());
     }
@@ -104,11 +111,46 @@ pub(super) fn complete(shape: &Shape, failed: &Failed, response: &mut Response) 
     response.errors = completion.errors;
 }
 
+/// Where errors are.
+#[derive(Default)]
+struct Places {
+    at: HashSet<Vec<Step>>,
+    below: HashSet<Vec<Step>>,
+}
+
+impl Places {
+    fn of(errors: &[ServerError]) -> Self {
+        let mut places = Self::default();
+        for error in errors {
+            let mut path = Vec::with_capacity(error.path.len());
+            for segment in &error.path {
+                if !path.is_empty() {
+                    places.below.insert(path.clone());
+                }
+                path.push(match segment {
+                    PathSegment::Field(key) => Step::Key(Name::new(key)),
+                    PathSegment::Index(index) => Step::Index(*index),
+                });
+            }
+            places.at.insert(path);
+        }
+        places
+    }
+}
+
+/// A segment of a path.
+#[derive(Clone, PartialEq, Eq, Hash)]
+enum Step {
+    Key(Name),
+    Index(usize),
+}
+
 /// A field that cannot be `null` has no value: the nearest field around it that can is `null`.
 struct NoValue;
 
 struct Completion<'c> {
     failed: &'c Failed,
+    places: Places,
     errors: Vec<ServerError>,
 }
 
@@ -116,28 +158,37 @@ struct Completion<'c> {
 #[derive(Clone, Copy)]
 struct At<'a> {
     around: Option<&'a At<'a>>,
-    segment: Segment<'a>,
+    step: Here<'a>,
 }
 
 #[derive(Clone, Copy)]
-enum Segment<'a> {
+enum Here<'a> {
     Key(&'a Name),
     Index(usize),
 }
 
 impl<'a> At<'a> {
     fn key(around: Option<&'a At<'a>>, key: &'a Name) -> Self {
-        let segment = Segment::Key(key);
-        Self { around, segment }
+        let step = Here::Key(key);
+        Self { around, step }
+    }
+
+    fn steps(&self) -> Vec<Step> {
+        let mut steps = self.around.map(Self::steps).unwrap_or_default();
+        steps.push(match self.step {
+            Here::Key(key) => Step::Key(key.clone()),
+            Here::Index(index) => Step::Index(index),
+        });
+        steps
     }
 
     fn path(&self) -> Vec<PathSegment> {
-        let mut path = self.around.map(Self::path).unwrap_or_default();
-        path.push(match self.segment {
-            Segment::Key(key) => PathSegment::Field(key.to_string()),
-            Segment::Index(index) => PathSegment::Index(index),
+        let steps = self.steps().into_iter();
+        let path = steps.map(|step| match step {
+            Step::Key(key) => PathSegment::Field(key.to_string()),
+            Step::Index(index) => PathSegment::Index(index),
         });
-        path
+        path.collect()
     }
 }
 
@@ -163,23 +214,42 @@ impl Completion<'_> {
                 object.insert(node.key.clone(), value);
             }
         }
+        let mut completed = Ok(());
         for (node, value) in nodes.iter().zip(object.values_mut()) {
             // Most fields are such.
-            if node.below.is_leaf() && *value != Value::Null {
+            if node.below.is_leaf() && *value != Value::Null && node.ty.item().is_none() {
                 continue;
             }
-            self.value(node, node.ty, value, &At::key(around, &node.key))?;
+            let at = At::key(around, &node.key);
+            // The others go on: errors of theirs are told, too.
+            completed = completed.and(self.value(node, node.ty, value, &at));
         }
-        Ok(())
+        completed
     }
 
-    /// Says why a field was left out, if that was not the library's doing.
+    /// Says why a field was left out, if the library did not, or not where.
     fn missing(&mut self, node: &Node, at: &At<'_>) {
         if let Some(error) = self.failed.get(&node.id) {
-            let mut error = error.clone();
-            error.path = at.path();
-            self.errors.push(error);
+            self.add(error.clone(), at);
+            return;
         }
+        // The library's interfaces do not say where a field of theirs failed.
+        if self.places.at.contains(&at.steps()) {
+            return;
+        }
+        let mut errors = self.errors.iter();
+        let lost =
+            errors.position(|error| error.path.is_empty() && error.locations.contains(&node.pos));
+        if let Some(lost) = lost {
+            let error = self.errors.remove(lost);
+            self.add(error, at);
+        }
+    }
+
+    fn add(&mut self, error: ServerError, at: &At<'_>) {
+        let path = at.path();
+        self.places.at.insert(at.steps());
+        self.errors.push(ServerError { path, ..error });
     }
 
     fn value(
@@ -189,8 +259,17 @@ impl Completion<'_> {
         value: &mut Value,
         at: &At<'_>,
     ) -> Result<(), NoValue> {
-        if self.inside(node, ty, value, at).is_err() {
-            *value = Value::Null;
+        match self.inside(node, ty, value, at) {
+            Err(NoValue) => *value = Value::Null,
+            // What resolvers return as something may be written as `null`: a number that is none.
+            Ok(()) if *value == Value::Null && ty.is_non_null() && !self.has_failed(at) => {
+                let problem = format!(
+                    "Cannot return null for non-nullable field \"{}\".",
+                    node.name
+                );
+                self.add(Code::Internal.error(problem, Some(node.pos)), at);
+            }
+            Ok(()) => {}
         }
         match *value == Value::Null && ty.is_non_null() {
             true => Err(NoValue),
@@ -206,22 +285,21 @@ impl Completion<'_> {
         at: &At<'_>,
     ) -> Result<(), NoValue> {
         let item = ty.item();
-        if *value == Value::Null
-            && item.is_none()
-            && !node.below.is_leaf()
-            && self.has_failed_below(at)
-        {
+        let untyped = !node.below.is_leaf() && !node.below.is_typed();
+        if *value == Value::Null && item.is_none() && untyped && self.has_failed_below(at) {
             // An object all of whose fields failed.
             *value = Value::Object(IndexMap::new());
         }
         match (item, value) {
             (Some(item), Value::List(values)) => {
+                let mut completed = Ok(());
                 for (n, value) in values.iter_mut().enumerate() {
-                    let segment = Segment::Index(n);
+                    let step = Here::Index(n);
                     let around = Some(at);
-                    self.value(node, item, value, &At { around, segment })?;
+                    let at = At { around, step };
+                    completed = completed.and(self.value(node, item, value, &at));
                 }
-                Ok(())
+                completed
             }
             (None, Value::Object(object)) if !node.below.is_leaf() => {
                 self.object(&node.below, object, Some(at))
@@ -231,13 +309,13 @@ impl Completion<'_> {
     }
 
     fn has_failed_below(&self, at: &At<'_>) -> bool {
-        if self.errors.is_empty() {
-            return false;
-        }
-        let path = at.path();
-        let errors = self.errors.iter().map(|error| &error.path);
-        let mut below = errors.filter(|below| below.len() > path.len());
-        below.any(|below| below.starts_with(&path))
+        !self.places.below.is_empty() && self.places.below.contains(&at.steps())
+    }
+
+    /// Whether there is an error at this place, or below it.
+    fn has_failed(&self, at: &At<'_>) -> bool {
+        !self.places.at.is_empty()
+            && (self.places.at.contains(&at.steps()) || self.has_failed_below(at))
     }
 }
 

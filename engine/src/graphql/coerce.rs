@@ -1,12 +1,9 @@
 //! Values to what resolvers are given: variables ("CoerceVariableValues()") and literals
 //! ("Input Coercion" of each type).
 
-use std::fmt::Write;
+use std::{cell::Cell, collections::HashMap, fmt::Write};
 
-use async_graphql::{
-    Name, Number, Pos, Value, Variables,
-    indexmap::{IndexMap, map::Entry},
-};
+use async_graphql::{Name, Number, Pos, Value, Variables, indexmap::IndexMap};
 
 use super::{
     language::ast::{self, ValueKind},
@@ -54,13 +51,60 @@ pub(super) struct Variable {
 
 /// The variables of a request as resolvers get them. One that has neither a value nor a default is
 /// not there, which is something else than `null`.
-#[derive(Debug, Default)]
-pub(super) struct Coerced(Vec<(Name, Value)>);
+#[derive(Debug)]
+pub(super) struct Coerced {
+    values: HashMap<Name, (Value, usize)>,
+    /// Bytes that may still be copied into arguments.
+    left: Cell<usize>,
+}
+
+/// Bytes that a request's variables may take as arguments: each use is a copy, and an operation may
+/// have a thousand of them.
+const MAX_COPIED: usize = 8 << 20;
+
+impl Default for Coerced {
+    fn default() -> Self {
+        Self {
+            values: HashMap::new(),
+            left: Cell::new(MAX_COPIED),
+        }
+    }
+}
 
 impl Coerced {
     pub(super) fn get(&self, name: &Name) -> Option<&Value> {
-        let mut all = self.0.iter();
-        all.find(|(known, _)| known == name).map(|(_, value)| value)
+        self.values.get(name).map(|(value, _)| value)
+    }
+
+    fn insert(&mut self, name: &Name, value: Value) {
+        let bytes = bytes_of(&value);
+        self.values.insert(name.clone(), (value, bytes));
+    }
+
+    /// A copy of a variable's value, if it has one.
+    fn copy(&self, name: &Name) -> Result<Option<Value>, NoArgument> {
+        let Some((value, bytes)) = self.values.get(name) else {
+            return Ok(None);
+        };
+        let left = self.left.get().checked_sub(*bytes);
+        self.left.set(left.ok_or(NoArgument::TooLarge)?);
+        Ok(Some(value.clone()))
+    }
+}
+
+/// About as much as a value takes in memory.
+fn bytes_of(value: &Value) -> usize {
+    const NODE: usize = 64;
+    NODE + match value {
+        Value::String(text) => text.len(),
+        Value::List(items) => items.iter().map(bytes_of).sum(),
+        Value::Object(fields) => {
+            let fields = fields.iter();
+            fields
+                .map(|(name, value)| name.len() + bytes_of(value))
+                .sum()
+        }
+        _ => 0,
     }
 }
 
@@ -94,7 +138,7 @@ pub(super) fn variables(
         let shown = types.show(*ty);
         match given.remove(name) {
             None => match &variable.default {
-                Some(default) => coerced.0.push((name.clone(), default.clone())),
+                Some(default) => coerced.insert(name, default.clone()),
                 None if ty.is_non_null() => {
                     refuse(format_args!(
                         " of required type \"{shown}\" was not provided."
@@ -114,6 +158,7 @@ pub(super) fn variables(
                 let mut reader = Reader {
                     types,
                     path: Vec::new(),
+                    left: MAX_PROBLEMS,
                     refuse: &mut |path: &[Segment], problem| {
                         let mut at = name.to_string();
                         for segment in path {
@@ -132,7 +177,7 @@ pub(super) fn variables(
                     },
                 };
                 let value = reader.read(value, *ty);
-                coerced.0.push((name.clone(), value));
+                coerced.insert(name, value);
             }
         }
     }
@@ -151,11 +196,14 @@ enum Segment {
 struct Reader<'r> {
     types: &'r Types,
     path: Vec<Segment>,
+    /// Problems that are still told; without any left the rest is not looked at.
+    left: usize,
     refuse: &'r mut dyn FnMut(&[Segment], String),
 }
 
 impl Reader<'_> {
     fn refuse(&mut self, problem: String) -> Value {
+        self.left = self.left.saturating_sub(1);
         (self.refuse)(&self.path, problem);
         Value::Null
     }
@@ -168,6 +216,9 @@ impl Reader<'_> {
     }
 
     fn read(&mut self, value: Value, ty: Type) -> Value {
+        if self.left == 0 {
+            return Value::Null;
+        }
         if value == Value::Null {
             return match ty.is_non_null() {
                 true => {
@@ -283,37 +334,42 @@ fn scalar_of(scalar: &Scalar, value: Value) -> Option<Value> {
     }
 }
 
-/// A place that cannot be `null` would be given `null`, by a variable that may be.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) struct NullForNonNull;
+/// Why a place of the operation gets no value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum NoArgument {
+    /// It cannot be `null` and would be given `null`, by a variable whose type allows it.
+    Null,
+    /// The variables are used too often for their size.
+    TooLarge,
+}
 
 /// What a literal stands for at a place of type `ty`: `None` if it is a variable that is not there.
 /// The literal is known to be a value of that type but for its variables.
 ///
 /// # Errors
-/// [`NullForNonNull`]. The type of a variable may allow it: "All Variable Usages Are Allowed" trusts
+/// [`NoArgument`]. The type of a variable may allow `null`: "All Variable Usages Are Allowed" trusts
 /// in the default of the place.
 pub(super) fn literal(
     types: &Types,
     value: &ast::Value,
     ty: Type,
     variables: &Coerced,
-) -> Result<Option<Value>, NullForNonNull> {
+) -> Result<Option<Value>, NoArgument> {
     let constant = match &value.kind {
         ValueKind::Variable(name) => match variables.get(name) {
-            Some(Value::Null) if ty.is_non_null() => return Err(NullForNonNull),
+            Some(Value::Null) if ty.is_non_null() => return Err(NoArgument::Null),
             // Its type is known to fit.
-            found => return Ok(found.cloned()),
+            _ => return variables.copy(name),
         },
         ValueKind::Null => match ty.is_non_null() {
-            true => return Err(NullForNonNull),
+            true => return Err(NoArgument::Null),
             false => return Ok(Some(Value::Null)),
         },
         _ => value,
     };
     if let Some(item) = ty.item() {
         let each = |value| match literal(types, value, item, variables)? {
-            None if item.is_non_null() => Err(NullForNonNull),
+            None if item.is_non_null() => Err(NoArgument::Null),
             // There is no list with a hole in it.
             None => Ok(Value::Null),
             Some(value) => Ok(value),
@@ -331,9 +387,9 @@ pub(super) fn literal(
                 let Some(def) = input.fields.get(&name.node) else {
                     continue;
                 };
-                match open(types, value, def, variables)? {
+                match argument(types, value, def, variables)? {
                     // Exactly one is to be given, and this is the one.
-                    Some(Value::Null) | None if input.one_of => return Err(NullForNonNull),
+                    Some(Value::Null) | None if input.one_of => return Err(NoArgument::Null),
                     Some(value) => {
                         fields.insert(name.node.clone(), value);
                     }
@@ -350,7 +406,7 @@ pub(super) fn literal(
             float.map_or(Value::Null, Value::Number)
         }
         (Kind::Scalar(Scalar::Id), ValueKind::Int(digits)) => Value::String(digits.to_string()),
-        _ => plain(constant, variables),
+        _ => plain(constant, variables)?,
     };
     Ok(Some(read))
 }
@@ -359,24 +415,26 @@ pub(super) fn literal(
 /// nothing is given there.
 ///
 /// # Errors
-/// [`NullForNonNull`], also when nothing is given and the place has no default.
-pub(super) fn open(
+/// [`NoArgument`], also when nothing is given and the place has no default.
+pub(super) fn argument(
     types: &Types,
     value: &ast::Value,
     def: &InputDef,
     variables: &Coerced,
-) -> Result<Option<Value>, NullForNonNull> {
-    let value = literal(types, value, def.ty, variables)?;
-    match value {
-        None if def.is_required() => Err(NullForNonNull),
+) -> Result<Option<Value>, NoArgument> {
+    match literal(types, value, def.ty, variables)? {
+        None if def.is_required() => Err(NoArgument::Null),
         value => Ok(value),
     }
 }
 
 /// A literal as it stands, for a type that does not say what is in it.
-pub(super) fn plain(value: &ast::Value, variables: &Coerced) -> Value {
-    match &value.kind {
-        ValueKind::Variable(name) => variables.get(name).cloned().unwrap_or_default(),
+///
+/// # Errors
+/// [`NoArgument::TooLarge`].
+pub(super) fn plain(value: &ast::Value, variables: &Coerced) -> Result<Value, NoArgument> {
+    Ok(match &value.kind {
+        ValueKind::Variable(name) => variables.copy(name)?.unwrap_or_default(),
         ValueKind::Null => Value::Null,
         ValueKind::Int(digits) | ValueKind::Float(digits) => {
             digits.parse::<Number>().map_or(Value::Null, Value::Number)
@@ -385,22 +443,21 @@ pub(super) fn plain(value: &ast::Value, variables: &Coerced) -> Value {
         ValueKind::Boolean(boolean) => Value::Boolean(*boolean),
         ValueKind::Enum(name) => Value::Enum(name.clone()),
         ValueKind::List(items) => {
-            Value::List(items.iter().map(|item| plain(item, variables)).collect())
+            let items = items.iter().map(|item| plain(item, variables));
+            Value::List(items.collect::<Result<_, _>>()?)
         }
         ValueKind::Object(fields) => {
-            let mut object = IndexMap::new();
+            let mut object = IndexMap::with_capacity(fields.len());
             for (name, value) in fields {
                 let absent = match &value.kind {
                     ValueKind::Variable(name) => variables.get(name).is_none(),
                     _ => false,
                 };
-                if let Entry::Vacant(entry) = object.entry(name.node.clone())
-                    && !absent
-                {
-                    entry.insert(plain(value, variables));
+                if !absent {
+                    object.insert(name.node.clone(), plain(value, variables)?);
                 }
             }
             Value::Object(object)
         }
-    }
+    })
 }

@@ -23,44 +23,64 @@ use super::{
     types::{InputDef, TypeId, TypeSet, Types},
 };
 
-/// Fields that an operation may have when it is written out.
-const MAX_FIELDS: usize = 10_000;
-/// How deep they may nest.
+/// What the operations of a document may have together when they are written out: selections that are
+/// read, fields that are written, and what stands in their arguments.
+const MAX_PARTS: usize = 20_000;
+/// How deep fields may nest.
 const MAX_DEPTH: usize = 100;
-/// How deep lists of fields and types may nest in an introspection: each multiplies the answer by all
-/// types of the schema. (The bound of graphql-js's `MaxIntrospectionDepthRule`.)
-const MAX_INTROSPECTED_LISTS: usize = 3;
+/// How deep fragments may nest within one level of fields.
+const MAX_NESTING: usize = 100;
+/// Lists of fields and types inside one another that an introspection may not have: each multiplies
+/// the answer by all types of the schema. (The bound of graphql-js's `MaxIntrospectionDepthRule`.)
+const TOO_MANY_LISTS: usize = 3;
+/// Fields that an introspection may have; programs send fewer than two hundred.
+const MAX_INTROSPECTED: usize = 500;
+/// What a field counts there inside two lists.
+const INSIDE_TWO_LISTS: usize = 10;
 
 /// The key under which objects say of what type they are, where the answer is to be put in order by
 /// it, and under which those answer that would have no field. Names like it are GraphQL's own
 /// ("Reserved Names"), so no client has one.
 pub(super) const TYPE_KEY: &str = "__type_of_object";
 
-/// An operation written out has too many fields, or too many levels.
+/// An operation written out is too large.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum TooLarge {
     #[error(
-        "the document is too large: more than {MAX_FIELDS} fields with its fragments written out"
+        "the document is too large: more than {MAX_PARTS} fields, selections and values with its \
+         fragments written out"
     )]
-    Fields,
+    Parts,
     #[error(
-        "the document is too large: more than {MAX_DEPTH} levels with its fragments written out"
+        "the document is too large: more than {MAX_DEPTH} levels of fields, or {MAX_NESTING} \
+         fragments inside one another, with its fragments written out"
     )]
     Levels,
     #[error(
-        "the introspection is too large: more than {MAX_INTROSPECTED_LISTS} of `fields`, \
-         `interfaces`, `possibleTypes` and `inputFields` inside one another"
+        "the introspection is too large: {TOO_MANY_LISTS} of `fields`, `interfaces`, \
+         `possibleTypes` and `inputFields` inside one another, or more than {MAX_INTROSPECTED} \
+         fields"
     )]
     Introspection,
+}
+
+/// What may still be written out of a document.
+#[derive(Debug)]
+pub(super) struct Left(usize);
+
+impl Default for Left {
+    fn default() -> Self {
+        Self(MAX_PARTS)
+    }
 }
 
 /// What is executed of an operation.
 #[derive(Debug)]
 pub(super) struct Plan {
-    /// Complete but for the arguments of `open`.
+    /// Complete but for the arguments of `waiting`.
     pub(super) selections: library::SelectionSet,
     /// Fields whose arguments wait for variables.
-    pub(super) open: Vec<Open>,
+    pub(super) waiting: Vec<Waiting>,
     /// What the answer looks like.
     pub(super) answer: Shape,
     pub(super) size: Size,
@@ -72,30 +92,30 @@ pub(super) struct Size {
     /// How deep fields nest, introspection apart.
     pub(super) depth: usize,
     /// How many fields there are, introspection apart. Where objects of an interface or a union are
-    /// asked for different ones, all count.
+    /// asked for different ones, those of the object that is asked for most.
     pub(super) fields: usize,
     /// Whether the schema itself is asked for.
     pub(super) introspects: bool,
-    /// All fields.
-    pub(super) written_out: usize,
+    /// What was read and written to write it out.
+    pub(super) parts: usize,
 }
 
 /// A field with arguments that wait for variables.
 #[derive(Debug)]
-pub(super) struct Open {
+pub(super) struct Waiting {
     /// Where it is: the index in each selection on the way.
     pub(super) path: Box<[usize]>,
     /// Its node in the answer.
     pub(super) node: u32,
     /// Whether it can be `null` itself.
     pub(super) nullable: bool,
-    pub(super) arguments: Vec<OpenArgument>,
+    pub(super) arguments: Vec<WaitingArgument>,
     /// The same of its directives, by index.
-    pub(super) directives: Vec<(usize, OpenArgument)>,
+    pub(super) directives: Vec<(usize, WaitingArgument)>,
 }
 
 #[derive(Debug)]
-pub(super) struct OpenArgument {
+pub(super) struct WaitingArgument {
     pub(super) argument: Argument,
     pub(super) def: InputDef,
 }
@@ -114,7 +134,9 @@ pub(super) fn collect(
     document: &Document,
     operation: &Operation,
     decide: Decide<'_>,
+    left: &mut Left,
 ) -> Result<Plan, TooLarge> {
+    let parts = left.0;
     let mut collector = Collector {
         types,
         limited,
@@ -123,16 +145,19 @@ pub(super) fn collect(
         size: Size::default(),
         next: 0,
         path: Vec::new(),
-        open: Vec::new(),
+        waiting: Vec::new(),
         introspects: false,
+        introspected: 0,
         lists: 0,
+        left,
     };
     // Validation has seen to it that there is one.
-    let root = types.root(operation.kind).ok_or(TooLarge::Fields)?;
+    let root = types.root(operation.kind).ok_or(TooLarge::Parts)?;
     let (selections, answer) = collector.position(root, &[&operation.selections], 0)?;
+    collector.size.parts = parts - collector.left.0;
     Ok(Plan {
         selections: selections.node,
-        open: collector.open,
+        waiting: collector.waiting,
         answer,
         size: collector.size,
     })
@@ -170,18 +195,21 @@ struct Collector<'c> {
     next: u32,
     /// Where the field is that is being written.
     path: Vec<usize>,
-    open: Vec<Open>,
+    waiting: Vec<Waiting>,
     /// Whether what is being written is about the schema itself, and so does not count.
     introspects: bool,
+    /// What of the introspection was written.
+    introspected: usize,
     /// Lists of the introspection that are around.
     lists: usize,
+    left: &'c mut Left,
 }
 
 /// A field and the objects for which it is collected.
 struct Occurrence<'c> {
     field: &'c Field,
     on: TypeSet,
-    /// How many were collected before.
+    /// The order in which they stand.
     place: usize,
 }
 
@@ -192,6 +220,13 @@ type Fields<'c> = Vec<&'c Field>;
 type Written = (Positioned<library::SelectionSet>, Shape);
 
 impl<'c> Collector<'c> {
+    /// Pays for so many parts.
+    fn spend(&mut self, parts: usize) -> Result<(), TooLarge> {
+        let left = self.left.0.checked_sub(parts);
+        self.left.0 = left.ok_or(TooLarge::Parts)?;
+        Ok(())
+    }
+
     /// What is selected of a value of type `parent` by all of `sets` together.
     fn position(
         &mut self,
@@ -210,7 +245,7 @@ impl<'c> Collector<'c> {
                 let mut by_key = IndexMap::new();
                 let mut seen = HashSet::new();
                 for set in sets {
-                    self.of_object(parent, set, &mut seen, &mut by_key);
+                    self.of_object(parent, set, MAX_NESTING, &mut seen, &mut by_key)?;
                 }
                 let mut nodes = Vec::with_capacity(by_key.len());
                 for fields in by_key.into_values() {
@@ -239,41 +274,44 @@ impl<'c> Collector<'c> {
 
     /// Collects what `selections` ask of an object of type `object`.
     fn of_object(
-        &self,
+        &mut self,
         object: TypeId,
         selections: &'c SelectionSet,
+        nesting: usize,
         seen: &mut HashSet<usize>,
         by_key: &mut IndexMap<&'c Name, Fields<'c>>,
-    ) {
+    ) -> Result<(), TooLarge> {
+        let nesting = nesting.checked_sub(1).ok_or(TooLarge::Levels)?;
+        self.spend(selections.items.len())?;
+        let types = self.types;
         let applies = |on: &Name| {
-            let on = self.types.named(on);
-            on.is_some_and(|on| self.types.get(on).possible.contains(object))
+            let on = types.named(on);
+            on.is_some_and(|on| types.get(on).possible.contains(object))
         };
         for selection in &selections.items {
+            if !self.is_included(selection.directives()) {
+                continue;
+            }
             match selection {
                 Selection::Field(field) => {
-                    if self.is_included(&field.directives) {
-                        by_key.entry(&field.key().node).or_default().push(field);
-                    }
+                    by_key.entry(&field.key().node).or_default().push(field);
                 }
                 Selection::Inline(inline) => {
-                    if self.is_included(&inline.directives)
-                        && inline.on.as_ref().is_none_or(|on| applies(&on.node))
-                    {
-                        self.of_object(object, &inline.selections, seen, by_key);
+                    if inline.on.as_ref().is_none_or(|on| applies(&on.node)) {
+                        self.of_object(object, &inline.selections, nesting, seen, by_key)?;
                     }
                 }
                 Selection::Spread(spread) => {
                     if let Some((index, fragment)) = self.document.fragment(&spread.name.node)
-                        && self.is_included(&spread.directives)
                         && applies(&fragment.on.node)
                         && seen.insert(index)
                     {
-                        self.of_object(object, &fragment.selections, seen, by_key);
+                        self.of_object(object, &fragment.selections, nesting, seen, by_key)?;
                     }
                 }
             }
         }
+        Ok(())
     }
 
     fn is_included(&self, directives: &[Directive]) -> bool {
@@ -307,9 +345,8 @@ impl<'c> Collector<'c> {
         let possible = &types.get(parent).possible;
         let mut by_key = IndexMap::new();
         let mut seen = HashMap::new();
-        let mut place = 0;
         for set in sets {
-            self.for_objects(possible, set, &mut seen, &mut by_key, &mut place);
+            self.for_objects(possible, set, MAX_NESTING, &mut seen, &mut by_key)?;
         }
         let mut plain = Vec::new();
         let mut split = false;
@@ -343,12 +380,15 @@ impl<'c> Collector<'c> {
         }
         if !split {
             let in_order = by_key.keys().filter_map(|key| nodes.remove(*key));
-            let in_order: Vec<_> = in_order.collect();
-            let typed = in_order.is_empty();
-            return Ok(Shape::of(in_order, typed));
+            // An error in a field of an interface has no path: its object has to be told from one that
+            // is `null` otherwise.
+            return Ok(Shape::of(in_order.collect(), true));
         }
         let mut objects = Vec::new();
+        let fields = self.size.fields;
+        let mut most = fields;
         for object in possible.iter() {
+            self.size.fields = fields;
             let mut own = Vec::new();
             let mut in_order = Vec::new();
             self.path.push(items.len());
@@ -358,7 +398,10 @@ impl<'c> Collector<'c> {
                     continue;
                 };
                 let node = match nodes.get(*key) {
-                    Some(node) => node.clone(),
+                    Some(node) => {
+                        self.spend(1)?;
+                        node.clone()
+                    }
                     None => {
                         let fields: Fields<'_> = applying.map(|one| one.field).collect();
                         self.path.push(own.len());
@@ -374,69 +417,70 @@ impl<'c> Collector<'c> {
             // A key that another object asks for earlier comes where this one asks for it.
             in_order.sort_by_key(|(place, _)| *place);
             let in_order = in_order.into_iter().map(|(_, node)| node).collect();
+            most = most.max(self.size.fields);
             let name = types.get(object).name.clone();
             if !own.is_empty() {
                 items.push(on_object(name.clone(), own));
             }
             objects.push((name, in_order));
         }
+        self.size.fields = most;
         Ok(Shape::by_object(objects))
     }
 
     /// Collects what `selections` ask of each of the objects `on`.
     fn for_objects(
-        &self,
+        &mut self,
         on: &TypeSet,
         selections: &'c SelectionSet,
+        nesting: usize,
         seen: &mut HashMap<usize, Vec<TypeSet>>,
         by_key: &mut IndexMap<&'c Name, Vec<Occurrence<'c>>>,
-        place: &mut usize,
-    ) {
+    ) -> Result<(), TooLarge> {
+        let nesting = nesting.checked_sub(1).ok_or(TooLarge::Levels)?;
+        self.spend(selections.items.len())?;
+        let types = self.types;
         let those = |condition: &Name| {
-            let condition = self.types.named(condition)?;
-            self.types.get(condition).possible.and(on)
+            let condition = types.named(condition)?;
+            types.get(condition).possible.and(on)
         };
         for selection in &selections.items {
+            if !self.is_included(selection.directives()) {
+                continue;
+            }
             match selection {
                 Selection::Field(field) => {
-                    if self.is_included(&field.directives) {
-                        let occurrences = by_key.entry(&field.key().node).or_default();
-                        let on = on.clone();
-                        occurrences.push(Occurrence {
-                            field,
-                            on,
-                            place: *place,
-                        });
-                        *place += 1;
-                    }
+                    let occurrences = by_key.entry(&field.key().node).or_default();
+                    occurrences.push(Occurrence {
+                        field,
+                        on: on.clone(),
+                        // What is left only becomes less.
+                        place: MAX_PARTS - self.left.0,
+                    });
+                    self.spend(1)?;
                 }
-                Selection::Inline(inline) => {
-                    if !self.is_included(&inline.directives) {
-                        continue;
-                    }
-                    match &inline.on {
-                        None => self.for_objects(on, &inline.selections, seen, by_key, place),
-                        Some(condition) => {
-                            if let Some(on) = those(&condition.node) {
-                                self.for_objects(&on, &inline.selections, seen, by_key, place);
-                            }
+                Selection::Inline(inline) => match &inline.on {
+                    None => self.for_objects(on, &inline.selections, nesting, seen, by_key)?,
+                    Some(condition) => {
+                        if let Some(on) = those(&condition.node) {
+                            self.for_objects(&on, &inline.selections, nesting, seen, by_key)?;
                         }
                     }
-                }
+                },
                 Selection::Spread(spread) => {
                     if let Some((index, fragment)) = self.document.fragment(&spread.name.node)
-                        && self.is_included(&spread.directives)
                         && let Some(on) = those(&fragment.on.node)
                     {
                         let before = seen.entry(index).or_default();
                         if !before.iter().any(|before| before.covers(&on)) {
                             before.push(on.clone());
-                            self.for_objects(&on, &fragment.selections, seen, by_key, place);
+                            self.for_objects(&on, &fragment.selections, nesting, seen, by_key)?;
                         }
                     }
                 }
             }
         }
+        Ok(())
     }
 
     /// One field of `parent`, as it is executed and as it is answered.
@@ -447,11 +491,11 @@ impl<'c> Collector<'c> {
         depth: usize,
     ) -> Result<(Positioned<library::Selection>, Node), TooLarge> {
         let [first, ..] = fields.as_slice() else {
-            return Err(TooLarge::Fields);
+            return Err(TooLarge::Parts);
         };
         let name = &first.name.node;
         // Validation has seen to it that it is there.
-        let def = self.types.field(parent, name).ok_or(TooLarge::Fields)?;
+        let def = self.types.field(parent, name).ok_or(TooLarge::Parts)?;
         let around = (self.introspects, self.lists);
         if depth == 0 && matches!(name.as_str(), "__schema" | "__type") {
             self.introspects = true;
@@ -459,14 +503,19 @@ impl<'c> Collector<'c> {
         } else if self.introspects {
             let multiplies = ["fields", "interfaces", "possibleTypes", "inputFields"];
             self.lists += usize::from(multiplies.contains(&name.as_str()));
-            if self.lists > MAX_INTROSPECTED_LISTS {
+            self.introspected += match self.lists {
+                ..2 => 1,
+                _ => INSIDE_TWO_LISTS,
+            };
+            if self.lists >= TOO_MANY_LISTS || self.introspected > MAX_INTROSPECTED {
                 return Err(TooLarge::Introspection);
             }
         }
-        self.size.written_out += 1;
-        if self.size.written_out > MAX_FIELDS {
-            return Err(TooLarge::Fields);
-        }
+        let values = first
+            .arguments
+            .iter()
+            .map(|argument| parts_of(&argument.value));
+        self.spend(1 + values.sum::<usize>())?;
         if !self.introspects {
             self.size.fields += 1;
             self.size.depth = self.size.depth.max(depth + 1);
@@ -476,7 +525,7 @@ impl<'c> Collector<'c> {
         let (arguments, open) = self.arguments(&first.arguments, &def.arguments);
         let (directives, open_directives) = self.directives(&first.directives);
         if !open.is_empty() || !open_directives.is_empty() {
-            self.open.push(Open {
+            self.waiting.push(Waiting {
                 path: self.path.as_slice().into(),
                 node: id,
                 nullable: !def.ty.is_non_null(),
@@ -522,7 +571,7 @@ impl Collector<'_> {
         &self,
         arguments: &[Argument],
         defined: &IndexMap<Name, InputDef>,
-    ) -> (LibraryArguments, Vec<OpenArgument>) {
+    ) -> (LibraryArguments, Vec<WaitingArgument>) {
         let mut known = Vec::with_capacity(arguments.len());
         let mut open = Vec::new();
         for argument in arguments {
@@ -535,7 +584,7 @@ impl Collector<'_> {
             };
             match constant {
                 Some(value) => known.push(library_argument(argument, value)),
-                None => open.push(OpenArgument {
+                None => open.push(WaitingArgument {
                     argument: argument.clone(),
                     def: *def,
                 }),
@@ -550,7 +599,7 @@ impl Collector<'_> {
         directives: &[Directive],
     ) -> (
         Vec<Positioned<library::Directive>>,
-        Vec<(usize, OpenArgument)>,
+        Vec<(usize, WaitingArgument)>,
     ) {
         let own = directives
             .iter()
@@ -571,9 +620,24 @@ impl Collector<'_> {
 
 type LibraryArguments = Vec<(Positioned<Name>, Positioned<async_graphql_value::Value>)>;
 
+/// What a value costs when it is copied.
+fn parts_of(value: &Value) -> usize {
+    match &value.kind {
+        ValueKind::List(items) => 1 + items.iter().map(parts_of).sum::<usize>(),
+        ValueKind::Object(fields) => {
+            1 + fields
+                .iter()
+                .map(|(_, value)| parts_of(value))
+                .sum::<usize>()
+        }
+        ValueKind::String(text) => 1 + text.len() / 64,
+        _ => 1,
+    }
+}
+
 /// A constant as the library is given it.
 fn value_of(types: &Types, value: &Value, def: &InputDef) -> Option<async_graphql::Value> {
-    coerce::open(types, value, def, &Coerced::default()).ok()?
+    coerce::argument(types, value, def, &Coerced::default()).ok()?
 }
 
 /// `argument` with its value, as the library has it.

@@ -20,7 +20,7 @@ use sha2::{Digest, Sha256};
 
 use super::{
     coerce::{self, Coerced, Variable},
-    collect::{Limited, Plan, TooLarge, collect},
+    collect::{Left, Limited, Plan, TooLarge, collect},
     error::Code,
     language::{ast, parse},
     types::Types,
@@ -33,8 +33,8 @@ use crate::telemetry::metrics::{Kind, observe};
 const REMEMBERED: u64 = 128 * 1024;
 /// A heavier document is not remembered.
 const HEAVIEST: u64 = 8 * 1024;
-/// What a field weighs, with fragments written out: nearly four hundred bytes are kept of each.
-const FIELD: u64 = 4;
+/// What each part of an operation weighs, written out: up to four hundred bytes are kept of each.
+const PART: u64 = 4;
 /// A document of the usual size.
 const USUAL: u64 = 256;
 /// Each has room for several of the heaviest.
@@ -59,15 +59,15 @@ pub(crate) struct Looks {
     misses: AtomicU64,
 }
 
-/// What a remembered document weighs: its text, and its fields as often as they are spread.
+/// What a remembered document weighs: its text, and what is kept of its operations.
 #[derive(Clone, Debug)]
 struct Weight;
 
 impl Weighter<Box<str>, Arc<Document>> for Weight {
     fn weight(&self, text: &Box<str>, document: &Arc<Document>) -> u64 {
         let analysed = document.analysed.as_ref();
-        let fields = analysed.map_or(0, |analysed| analysed.fields);
-        text.len() as u64 + FIELD * fields as u64
+        let parts = analysed.map_or(0, |analysed| analysed.parts);
+        text.len() as u64 + PART * parts as u64
     }
 }
 
@@ -101,7 +101,7 @@ impl Refusal {
         }
     }
 
-    /// The errors of the request; names of the schema are only given to who may see it.
+    /// The errors of the request; names are only suggested to who may see the schema.
     pub(super) fn errors(&self, with_names: bool) -> Vec<ServerError> {
         let problems = self.problems.iter().map(|problem| {
             let mut message = problem.message.clone();
@@ -121,8 +121,8 @@ impl Refusal {
 #[derive(Debug)]
 pub(super) struct Analysed {
     operations: Vec<Operation>,
-    /// How many fields are kept, with fragments written out.
-    fields: usize,
+    /// How many parts are kept, with fragments written out.
+    parts: usize,
 }
 
 /// One operation of a document.
@@ -145,6 +145,9 @@ enum Plans {
         document: Arc<ast::Document>,
         /// The operation's place in the document.
         index: usize,
+        /// The parts that each may have to be remembered.
+        parts: usize,
+        /// The one that was asked for last is the last.
         known: Mutex<Vec<(Vec<bool>, Arc<Plan>)>>,
     },
 }
@@ -186,29 +189,42 @@ impl Operation {
         documents: &Documents,
         variables: &Coerced,
     ) -> Result<Arc<Plan>, TooLarge> {
-        let (document, index, known) = match &self.plans {
+        let (document, index, parts, known) = match &self.plans {
             Plans::One(plan) => return Ok(Arc::clone(plan)),
             Plans::Many {
                 document,
                 index,
+                parts,
                 known,
-            } => (document, *index, known),
+            } => (document, *index, *parts, known),
         };
         let is = |name: &Name, wanted| variables.get(name) == Some(&Value::Boolean(wanted));
         let deciding = self.variables.iter().filter(|variable| variable.decides);
         let decided: Vec<_> = deciding.map(|variable| is(&variable.name, true)).collect();
-        let same = |known: &&(Vec<bool>, Arc<Plan>)| known.0 == decided;
-        if let Some((_, plan)) = known.lock().iter().find(same) {
-            return Ok(Arc::clone(plan));
+        let find = |known: &mut Vec<(Vec<bool>, Arc<Plan>)>| {
+            let place = known.iter().position(|known| known.0 == decided)?;
+            known[place..].rotate_left(1);
+            known.last().map(|(_, plan)| Arc::clone(plan))
+        };
+        if let Some(plan) = find(&mut known.lock()) {
+            return Ok(plan);
         }
         let operation = &document.operations[index];
         let (types, limited) = (&documents.types, &documents.limited);
-        let plan = Arc::new(collect(types, limited, document, operation, &is)?);
-        let mut known = known.lock();
-        if known.len() == MAX_PLANS {
-            known.remove(0);
+        let mut left = Left::default();
+        let plan = Arc::new(collect(
+            types, limited, document, operation, &is, &mut left,
+        )?);
+        // A fragment that is not included may be written out elsewhere, and then for fewer objects.
+        if plan.size.parts <= parts {
+            let mut known = known.lock();
+            if find(&mut known).is_none() {
+                if known.len() == MAX_PLANS {
+                    known.remove(0);
+                }
+                known.push((decided, Arc::clone(&plan)));
+            }
         }
-        known.push((decided, Arc::clone(&plan)));
         Ok(plan)
     }
 }
@@ -221,22 +237,31 @@ fn analyse(text: &str, types: &Types, limited: &Limited) -> Result<Analysed, Ref
         problems,
     })?;
     let document = Arc::new(document);
-    let mut fields = 0;
+    let mut left = Left::default();
+    let mut parts = 0;
     let mut operations = Vec::with_capacity(document.operations.len());
     for (index, operation) in document.operations.iter().enumerate() {
         let variables = variables(types, &document, operation);
-        // With all that variables could exclude: it is the largest.
-        let plan = collect(types, limited, &document, operation, &|_, _| true);
+        // With all that variables could exclude.
+        let plan = collect(
+            types,
+            limited,
+            &document,
+            operation,
+            &|_, _| true,
+            &mut left,
+        );
         let plan = plan.map_err(|too_large| {
             let message = too_large.to_string();
             Refusal::new(Code::ValidationFailed, message, Some(operation.pos))
         })?;
         let decided = variables.iter().any(|variable| variable.decides);
-        fields += plan.size.written_out * if decided { MAX_PLANS } else { 1 };
+        parts += plan.size.parts * if decided { MAX_PLANS } else { 1 };
         let plans = match decided {
             true => Plans::Many {
                 document: Arc::clone(&document),
                 index,
+                parts: plan.size.parts,
                 known: Mutex::default(),
             },
             false => Plans::One(Arc::new(plan)),
@@ -248,7 +273,7 @@ fn analyse(text: &str, types: &Types, limited: &Limited) -> Result<Analysed, Ref
             plans,
         });
     }
-    Ok(Analysed { operations, fields })
+    Ok(Analysed { operations, parts })
 }
 
 fn variables(types: &Types, document: &ast::Document, operation: &ast::Operation) -> Vec<Variable> {
@@ -379,7 +404,7 @@ mod tests {
     }
 
     fn documents() -> Documents {
-        let types = types_of(Schema::build(Query::default(), EmptyMutation, Ticks));
+        let types = types_of(Schema::build(Query::default(), EmptyMutation, Ticks)).unwrap();
         Documents::new(types, Limited::default(), Arc::default())
     }
 

@@ -5,12 +5,16 @@ use std::time::Duration;
 use async_graphql::{Error, ErrorExtensionValues, ErrorExtensions, PathSegment, Pos, ServerError};
 use tracing::{debug, warn};
 
-use crate::{call::Reason, rate_limit::Throttled, upstream::UpstreamError};
+use crate::{
+    call::{Code as Status, Reason},
+    rate_limit::Throttled,
+    upstream::UpstreamError,
+};
 
 /// `extensions.code` of an error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Code {
-    /// A variable is missing, or no value of its type.
+    /// A variable is missing, or no value of its type; or an upstream says so of what it was given.
     BadUserInput,
     /// The text is no document, or none that is read.
     ParseFailed,
@@ -18,6 +22,10 @@ pub(crate) enum Code {
     ValidationFailed,
     /// The document has no such operation, or several and none is named.
     OperationResolution,
+    /// An upstream does not know who asks.
+    Unauthenticated,
+    /// An upstream does not let this client do it.
+    Forbidden,
     /// An upstream could not be reached, or has no instance.
     UpstreamUnavailable,
     /// An upstream did not answer in time.
@@ -30,6 +38,8 @@ pub(crate) enum Code {
     Overloaded,
     /// The field was asked for too often.
     RateLimited,
+    /// A resolver answered what its type does not have.
+    Internal,
 }
 
 impl Code {
@@ -40,29 +50,35 @@ impl Code {
             Self::ParseFailed => "GRAPHQL_PARSE_FAILED",
             Self::ValidationFailed => "GRAPHQL_VALIDATION_FAILED",
             Self::OperationResolution => "OPERATION_RESOLUTION_FAILURE",
+            Self::Unauthenticated => "UNAUTHENTICATED",
+            Self::Forbidden => "FORBIDDEN",
             Self::UpstreamUnavailable => "UPSTREAM_UNAVAILABLE",
             Self::UpstreamTimeout => "UPSTREAM_TIMEOUT",
             Self::UpstreamError => "UPSTREAM_ERROR",
             Self::CircuitOpen => "CIRCUIT_OPEN",
             Self::Overloaded => "OVERLOADED",
             Self::RateLimited => "RATE_LIMITED",
+            Self::Internal => "INTERNAL",
         }
     }
 }
 
 impl Code {
     /// Every code.
-    const ALL: [Self; 10] = [
+    const ALL: [Self; 13] = [
         Self::BadUserInput,
         Self::ParseFailed,
         Self::ValidationFailed,
         Self::OperationResolution,
+        Self::Unauthenticated,
+        Self::Forbidden,
         Self::UpstreamUnavailable,
         Self::UpstreamTimeout,
         Self::UpstreamError,
         Self::CircuitOpen,
         Self::Overloaded,
         Self::RateLimited,
+        Self::Internal,
     ];
 
     /// The code that a client would read as `text`.
@@ -77,12 +93,15 @@ impl Code {
             | Self::ParseFailed
             | Self::ValidationFailed
             | Self::OperationResolution
+            | Self::Unauthenticated
+            | Self::Forbidden
             | Self::RateLimited => true,
             Self::UpstreamUnavailable
             | Self::UpstreamTimeout
             | Self::UpstreamError
             | Self::CircuitOpen
-            | Self::Overloaded => false,
+            | Self::Overloaded
+            | Self::Internal => false,
         }
     }
 
@@ -96,14 +115,19 @@ impl Code {
     }
 }
 
-impl From<Reason> for Code {
-    fn from(reason: Reason) -> Self {
-        match reason {
+impl From<&UpstreamError> for Code {
+    fn from(error: &UpstreamError) -> Self {
+        match error.reason() {
             Reason::Unavailable => Self::UpstreamUnavailable,
             Reason::Timeout => Self::UpstreamTimeout,
             Reason::CircuitOpen => Self::CircuitOpen,
             Reason::Overloaded => Self::Overloaded,
-            Reason::Error | Reason::Cancelled | Reason::Answered => Self::UpstreamError,
+            Reason::Error | Reason::Cancelled | Reason::Answered => match error.code() {
+                Status::InvalidArgument => Self::BadUserInput,
+                Status::Unauthenticated => Self::Unauthenticated,
+                Status::PermissionDenied => Self::Forbidden,
+                _ => Self::UpstreamError,
+            },
         }
     }
 }
@@ -122,7 +146,7 @@ pub(super) fn upstream(error: &UpstreamError) -> Error {
         false => debug!(upstream, detail, "a call was not answered"),
     }
     Error::new(error.to_string()).extend_with(|_, extensions| {
-        extensions.set("code", Code::from(error.reason()).as_str());
+        extensions.set("code", Code::from(error).as_str());
         extensions.set("upstream", upstream);
         extensions.set("grpcStatus", error.code().as_str());
         extensions.set("attempts", error.attempts());

@@ -167,7 +167,7 @@ impl Drop for Operation {
     }
 }
 
-/// The code of one of our own errors; `None` for those of the request itself.
+/// The code of one of our own errors; `None` for those of the owner's resolvers.
 fn code_of(error: &ServerError) -> Option<Code> {
     match error.extensions.as_ref()?.get("code")? {
         Value::String(code) => Code::parse(code),

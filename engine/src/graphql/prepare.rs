@@ -15,8 +15,8 @@ use async_graphql::{
 use super::{
     Limits,
     answer::{Failed, Node, Shape},
-    coerce::{self, Coerced},
-    collect::{Open, OpenArgument, Plan, library_argument, type_of_object},
+    coerce::{self, Coerced, NoArgument},
+    collect::{Plan, Waiting, WaitingArgument, library_argument, type_of_object},
     documents::{Document, Documents, Operation},
     error::Code,
     types::Types,
@@ -74,7 +74,15 @@ pub(super) fn prepare(
         .map_err(|too_large| vec![Code::ValidationFailed.error(too_large.to_string(), None)])?;
     within(limits, &plan, operation).map_err(|error| vec![error])?;
     let mut selections = plan.selections.clone();
-    let failed = fill(types, &plan, operation, &variables, &mut selections);
+    let failed = fill(types, &plan, operation, &variables, &mut selections)
+        .map_err(|too_large| vec![too_large])?;
+    // A subscription whose field is not executed has no stream whose events could say so.
+    let root = plan.answer.roots().first();
+    if operation.ty == OperationType::Subscription
+        && let Some(error) = root.and_then(|root| failed.get(&root.id))
+    {
+        return Err(vec![error.clone()]);
+    }
     request.set_parsed_query(ExecutableDocument {
         operations: DocumentOperations::Single(Positioned::new(
             OperationDefinition {
@@ -125,27 +133,31 @@ fn within(limits: &Limits, plan: &Plan, operation: &Operation) -> Result<(), Ser
 /// Fills in what waits for variables. A field whose argument has no value is taken out; so are its
 /// siblings where it cannot be `null`, because then its object is, and nobody needs to be called for
 /// it. (Mutations before it have to be done: they stand in order.)
+///
+/// # Errors
+/// When the variables are too large for their number of uses.
 fn fill(
     types: &Types,
     plan: &Plan,
     operation: &Operation,
     variables: &Coerced,
     selections: &mut SelectionSet,
-) -> Failed {
+) -> Result<Failed, ServerError> {
     let mut failed = Failed::new();
-    let mut removals: Vec<(&Open, bool)> = Vec::new();
-    for open in &plan.open {
-        match arguments(types, open, variables, selections) {
-            Ok(()) => {}
-            Err(error) => {
-                failed.insert(open.node, error);
-                removals.push((open, open.nullable));
+    let mut removals: Vec<&Waiting> = Vec::new();
+    for waiting in &plan.waiting {
+        if let Err((argument, no_argument)) = arguments(types, waiting, variables, selections) {
+            let error = no_value(types, argument, no_argument);
+            if no_argument == NoArgument::TooLarge {
+                return Err(error);
             }
+            failed.insert(waiting.node, error);
+            removals.push(waiting);
         }
     }
     // From the last to the first, so that the places before stay what they are.
-    for (open, nullable) in removals.into_iter().rev() {
-        let Some((index, around)) = open.path.split_last() else {
+    for waiting in removals.into_iter().rev() {
+        let Some((index, around)) = waiting.path.split_last() else {
             continue;
         };
         let Some(siblings) = set_at(selections, around) else {
@@ -157,7 +169,7 @@ fn fill(
             .map(|item| item.pos)
             .unwrap_or_default();
         let in_order = around.is_empty() && operation.ty == OperationType::Mutation;
-        match (nullable, in_order) {
+        match (waiting.nullable, in_order) {
             // A sibling may have taken it out already.
             (true, _) if *index >= siblings.items.len() => {}
             (true, _) => drop(siblings.items.remove(*index)),
@@ -168,56 +180,56 @@ fn fill(
             siblings.items.push(type_of_object(pos));
         }
     }
-    failed
+    Ok(failed)
 }
 
 /// Fills in the arguments of one field.
-fn arguments(
+///
+/// # Errors
+/// The first argument that has no value.
+fn arguments<'w>(
     types: &Types,
-    open: &Open,
+    waiting: &'w Waiting,
     variables: &Coerced,
     selections: &mut SelectionSet,
-) -> Result<(), ServerError> {
-    let Some((index, around)) = open.path.split_last() else {
+) -> Result<(), (&'w WaitingArgument, NoArgument)> {
+    let Some((index, around)) = waiting.path.split_last() else {
         return Ok(());
     };
     let items = set_at(selections, around).map(|set| &mut set.items);
-    let Some(Selection::Field(field)) = items
-        .and_then(|items| items.get_mut(*index))
-        .map(|item| &mut item.node)
-    else {
+    let item = items.and_then(|items| items.get_mut(*index));
+    let Some(Selection::Field(field)) = item.map(|item| &mut item.node) else {
         return Ok(());
     };
-    for waiting in &open.arguments {
-        if let Some(value) = value_of(types, waiting, variables)? {
-            let argument = library_argument(&waiting.argument, value);
-            field.node.arguments.push(argument);
-        }
+    let value_of = |waiting: &'w WaitingArgument| {
+        let WaitingArgument { argument, def } = waiting;
+        let value = coerce::argument(types, &argument.value, def, variables);
+        let value = value.map_err(|no_argument| (waiting, no_argument))?;
+        Ok(value.map(|value| library_argument(argument, value)))
+    };
+    for waiting in &waiting.arguments {
+        field.node.arguments.extend(value_of(waiting)?);
     }
-    for (directive, waiting) in &open.directives {
-        if let Some(value) = value_of(types, waiting, variables)?
-            && let Some(directive) = field.node.directives.get_mut(*directive)
-        {
-            let argument = library_argument(&waiting.argument, value);
-            directive.node.arguments.push(argument);
+    for (directive, waiting) in &waiting.directives {
+        if let Some(directive) = field.node.directives.get_mut(*directive) {
+            directive.node.arguments.extend(value_of(waiting)?);
         }
     }
     Ok(())
 }
 
-fn value_of(
-    types: &Types,
-    waiting: &OpenArgument,
-    variables: &Coerced,
-) -> Result<Option<async_graphql::Value>, ServerError> {
-    let OpenArgument { argument, def } = waiting;
-    coerce::open(types, &argument.value, def, variables).map_err(|coerce::NullForNonNull| {
-        let ty = types.show(def.ty);
-        let name = &argument.name.node;
-        let problem =
-            format!("Argument \"{name}\" of type \"{ty}\" has null where it must not be null.");
-        Code::BadUserInput.error(problem, Some(argument.value.pos))
-    })
+/// The error for an argument without a value.
+fn no_value(types: &Types, waiting: &WaitingArgument, no_argument: NoArgument) -> ServerError {
+    let WaitingArgument { argument, def } = waiting;
+    let name = &argument.name.node;
+    let problem = match no_argument {
+        NoArgument::Null => format!(
+            "Argument \"{name}\" of type \"{}\" has null where it must not be null.",
+            types.show(def.ty)
+        ),
+        NoArgument::TooLarge => "The variables are used too often for their size.".to_owned(),
+    };
+    Code::BadUserInput.error(problem, Some(argument.value.pos))
 }
 
 /// The selection at `path`.

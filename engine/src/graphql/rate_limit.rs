@@ -54,8 +54,7 @@ struct ThrottledField {
 
 #[async_trait::async_trait]
 impl Extension for PerRequest {
-    /// Subscriptions are counted when they are asked for, not with each event; those that are
-    /// refused for another reason are not counted.
+    /// Subscriptions are counted when they are asked for, not with each event.
     async fn validation(
         &self,
         ctx: &ExtensionContext<'_>,
@@ -64,8 +63,9 @@ impl Extension for PerRequest {
         let result = next.run(ctx).await?;
         // Only there for subscriptions, which have one field.
         let subscribed = ctx.data_opt::<Arc<Prepared>>().cloned();
+        let root = ctx.schema_env.registry.subscription_type.as_deref();
         for field in subscribed.iter().flat_map(|prepared| prepared.roots()) {
-            let rules = self.limiter.rules("Subscription", &field.name);
+            let rules = root.and_then(|root| self.limiter.rules(root, &field.name));
             if let Some(rules) = rules
                 && let Err(throttled) = self.take(ctx, rules).await
             {
@@ -86,12 +86,13 @@ impl Extension for PerRequest {
         if info.path_node.parent.is_none() {
             self.root_fields.fetch_add(1, Ordering::Relaxed);
         }
-        let rules = match (info.parent_type, &info.path_node.segment) {
+        let subscription = ctx.schema_env.registry.subscription_type.as_deref();
+        let rules = match &info.path_node.segment {
             // Counted when it was asked for.
-            ("Subscription", _) => None,
+            _ if subscription == Some(info.parent_type) => None,
             // An item of a list whose field has been counted.
-            (_, QueryPathSegment::Index(_)) => None,
-            (parent, QueryPathSegment::Name(_)) => self.limiter.rules(parent, info.name),
+            QueryPathSegment::Index(_) => None,
+            QueryPathSegment::Name(_) => self.limiter.rules(info.parent_type, info.name),
         };
         let Some(rules) = rules else {
             return next.run(ctx, info).await;

@@ -67,7 +67,8 @@ pub(crate) struct Executable {
 pub(crate) struct SchemaSource {
     build: Box<Build>,
     sdl: String,
-    types: Arc<Types>,
+    /// The owner's types; `None` if an extension of the owner's kept them from being read.
+    types: Option<Arc<Types>>,
     looks: Arc<Looks>,
     /// The documents of the schema that was built last.
     documents: Mutex<Option<Arc<Documents>>>,
@@ -119,7 +120,11 @@ impl SchemaSource {
         upstreams: Upstreams,
         limiter: Arc<Limiter>,
     ) -> Executable {
-        let limited = Limited::of(&self.types, limiter.fields());
+        let types = self
+            .types
+            .clone()
+            .unwrap_or_else(|| Types::of(&Registry::default()));
+        let limited = Limited::of(&types, limiter.fields());
         let mut documents = self.documents.lock();
         // What is remembered of a document depends on nothing else that changes.
         let same = documents
@@ -128,9 +133,8 @@ impl SchemaSource {
         let documents = match same {
             Some(same) => Arc::clone(same),
             None => {
-                let (types, looks) = (Arc::clone(&self.types), Arc::clone(&self.looks));
-                let new = Arc::new(Documents::new(types, limited, looks));
-                Arc::clone(documents.insert(new))
+                let new = Documents::new(types, limited, Arc::clone(&self.looks));
+                Arc::clone(documents.insert(Arc::new(new)))
             }
         };
         Executable {
@@ -143,6 +147,14 @@ impl SchemaSource {
     /// Registers the instruments of what is remembered of documents.
     pub(crate) fn register(&self, meter: &Meter) {
         Looks::register(meter, &self.looks);
+    }
+
+    /// What keeps the schema from being served.
+    pub(crate) fn problem(&self) -> Option<&'static str> {
+        self.types.is_none().then_some(
+            "an extension of the schema's kept its types from being read: its hook for requests has \
+             to let `{ __typename }` through without waiting when there is no request",
+        )
     }
 
     /// The schema in the schema definition language.
@@ -171,10 +183,11 @@ impl SchemaSource {
     }
 }
 
-/// The types of the schema that `builder` begins.
+/// The types of the schema that `builder` begins; `None` if an extension of it waits for something, or
+/// refuses the operation.
 ///
 /// The library shows its registry to extensions only, so one looks at an operation of no consequence.
-pub(super) fn types_of<Q, M, S>(builder: SchemaBuilder<Q, M, S>) -> Arc<Types>
+pub(super) fn types_of<Q, M, S>(builder: SchemaBuilder<Q, M, S>) -> Option<Arc<Types>>
 where
     Q: ObjectType + 'static,
     M: ObjectType + 'static,
@@ -186,11 +199,7 @@ where
         .finish();
     // Nothing in it waits.
     let _ = schema.execute("{ __typename }").now_or_never();
-    match registry.get() {
-        Some(types) => Arc::clone(types),
-        // It was asked before anything else.
-        None => Types::of(&Registry::default()),
-    }
+    registry.get().cloned()
 }
 
 /// Reads the types of the schema that it is an extension of.

@@ -248,7 +248,11 @@ impl Types {
         };
         let set = |names: &mut dyn Iterator<Item = &String>| {
             let mut set = TypeSet::empty(by_name.len());
-            let known = names.filter_map(|name| by_name.get(name.as_str()));
+            let is_object =
+                |name: &String| matches!(registry.types.get(name), Some(MetaType::Object { .. }));
+            // The library lists an interface among those that another one can be.
+            let objects = names.filter(|name| is_object(name));
+            let known = objects.filter_map(|name| by_name.get(name.as_str()));
             known.for_each(|id| set.insert(*id));
             set
         };

@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 
 use async_graphql::{Name, Pos, parser::types::OperationType};
 
-use super::{Problem, Problems, Use, Uses, values};
+use super::{Place, Problem, Problems, Use, Uses, values};
 use crate::graphql::{
     language::ast::{
         Directive, Document, Named, Operation, Selection, SelectionSet, ValueKind, again,
@@ -107,6 +107,7 @@ fn cycles(document: &Document, fragments: &[Uses<'_>], problems: &mut Problems) 
                     state[*next] = State::OnTheWay;
                     way.push((*next, 0));
                 }
+                State::OnTheWay if problems.is_full() => {}
                 State::OnTheWay => {
                     let from = way.iter().position(|(index, _)| index == next);
                     let through = &way[from.unwrap_or_default() + 1..];
@@ -172,12 +173,16 @@ fn variables<'d>(
                 );
                 problems.add(*pos, message);
             }
+            Some(_) if types.of_variable(&variable.ty).is_none() => {
+                let message = format!("Variable \"${node}\" is of a type with too many lists.");
+                problems.add(*pos, message);
+            }
             Some(_) => {
                 if let (Some(default), Some(ty)) =
                     (&variable.default, types.of_variable(&variable.ty))
                 {
                     let mut none = Uses::default();
-                    values::check(types, default, ty, false, &mut none, problems);
+                    values::check(types, default, Place::of(ty), &mut none, problems);
                 }
             }
         }
@@ -202,33 +207,33 @@ fn variables<'d>(
             continue;
         };
         // 5.8.5 "All Variable Usages Are Allowed"
-        let (Some((place, has_default)), Some(ty)) = (used.place, types.of_variable(&variable.ty))
-        else {
+        let (Some(place), Some(ty)) = (used.place, types.of_variable(&variable.ty)) else {
             continue;
         };
         let default = variable.default.as_ref();
-        let never_null =
-            has_default || default.is_some_and(|default| !matches!(default.kind, ValueKind::Null));
-        let wanted = match place.is_non_null() && !ty.is_non_null() && never_null {
-            true => place.nullable(),
-            false => place,
+        let never_null = place.has_default
+            || default.is_some_and(|default| !matches!(default.kind, ValueKind::Null));
+        let wanted = match place.ty.is_non_null() && !ty.is_non_null() && never_null {
+            true => place.ty.nullable(),
+            false => place.ty,
         };
-        let nullable_one_of = used.in_one_of && !ty.is_non_null();
-        if !ty.fits(wanted) || nullable_one_of {
-            let shown = types.show(place);
-            let expected = match nullable_one_of {
-                true => format!("non-null type \"{shown}!\""),
-                false => format!("type \"{shown}\""),
-            };
-            problems.push(Problem {
-                message: format!(
-                    "Variable \"${}\" of type \"{}\" used in position expecting {expected}.",
-                    used.name, variable.ty
-                ),
-                nearest: None,
-                at: vec![variable.name.pos, used.pos],
-            });
+        let nullable_one_of = place.in_one_of && !ty.is_non_null();
+        if (ty.fits(wanted) && !nullable_one_of) || problems.is_full() {
+            continue;
         }
+        let shown = types.show(place.ty);
+        let expected = match nullable_one_of {
+            true => format!("non-null type \"{shown}!\""),
+            false => format!("type \"{shown}\""),
+        };
+        problems.push(Problem {
+            message: format!(
+                "Variable \"${}\" of type \"{}\" used in position expecting {expected}.",
+                used.name, variable.ty
+            ),
+            nearest: None,
+            at: vec![variable.name.pos, used.pos],
+        });
     }
 }
 
@@ -236,7 +241,13 @@ fn variables<'d>(
 fn single_root(document: &Document, operation: &Operation, problems: &mut Problems) {
     let mut roots = Vec::new();
     let mut seen = HashSet::new();
-    collect(document, &operation.selections, &mut seen, &mut roots);
+    collect(
+        document,
+        &operation.selections,
+        MAX_NESTING,
+        &mut seen,
+        &mut roots,
+    );
     let which = match &operation.name {
         Some(name) => format!("Subscription \"{}\"", name.node),
         None => "Anonymous Subscription".to_owned(),
@@ -254,13 +265,21 @@ fn single_root(document: &Document, operation: &Operation, problems: &mut Proble
     }
 }
 
+/// What is deeper than so many fragments inside one another is not looked at: it is refused where the
+/// operation is written out.
+const MAX_NESTING: usize = 100;
+
 /// The fields that `selections` may ask for, whatever variables say: key, name and place.
 fn collect<'d>(
     document: &'d Document,
     selections: &'d SelectionSet,
+    nesting: usize,
     seen: &mut HashSet<&'d Name>,
     roots: &mut Vec<(&'d Name, &'d Name, Pos)>,
 ) {
+    let Some(nesting) = nesting.checked_sub(1) else {
+        return;
+    };
     for selection in &selections.items {
         if selection.directives().iter().any(never) {
             continue;
@@ -270,12 +289,14 @@ fn collect<'d>(
                 let Named { pos, node } = field.key();
                 roots.push((node, &field.name.node, *pos));
             }
-            Selection::Inline(inline) => collect(document, &inline.selections, seen, roots),
+            Selection::Inline(inline) => {
+                collect(document, &inline.selections, nesting, seen, roots)
+            }
             Selection::Spread(spread) => {
                 if let Some((_, fragment)) = document.fragment(&spread.name.node)
                     && seen.insert(&fragment.name.node)
                 {
-                    collect(document, &fragment.selections, seen, roots);
+                    collect(document, &fragment.selections, nesting, seen, roots);
                 }
             }
         }

@@ -8,7 +8,7 @@ use std::collections::HashSet;
 
 use async_graphql::{Name, indexmap::IndexMap};
 
-use super::{Problem, Problems, roots};
+use super::{Problem, Problems};
 use crate::graphql::{
     language::ast::{Document, Field, Selection, SelectionSet, same_arguments},
     types::{Type, TypeId, Types},
@@ -16,8 +16,10 @@ use crate::graphql::{
 
 /// Fields, spreads included as often as they are spread, in all operations of a document.
 const MAX_SELECTIONS: usize = 10_000;
-/// How deep they may nest, spreads included.
+/// How deep they may nest.
 const MAX_DEPTH: usize = 100;
+/// How deep fragments may nest within one level of fields.
+const MAX_NESTING: usize = 100;
 
 pub(super) fn check(types: &Types, document: &Document, problems: &mut Problems) {
     let mut merge = Merge {
@@ -27,13 +29,17 @@ pub(super) fn check(types: &Types, document: &Document, problems: &mut Problems)
         known: HashSet::new(),
         problem: None,
     };
-    for (root, selections) in roots(types, document) {
-        let set = [(root, selections)];
+    for operation in &document.operations {
+        let Some(root) = types.root(operation.kind) else {
+            continue;
+        };
+        let set = [(root, &operation.selections)];
         if merge.level(&set, true, MAX_DEPTH).is_none() {
             let too_large = || Problem {
                 message: format!(
-                    "the document is too large: more than {MAX_SELECTIONS} fields with its \
-                     fragments written out, or more than {MAX_DEPTH} levels"
+                    "the document is too large: more than {MAX_SELECTIONS} fields with its fragments \
+                     written out, more than {MAX_DEPTH} levels of them, or more than \
+                     {MAX_NESTING} fragments inside one another"
                 ),
                 nearest: None,
                 at: Vec::new(),
@@ -78,7 +84,7 @@ impl<'m> Merge<'m> {
         let mut by_key: IndexMap<&Name, Vec<Asked<'m>>> = IndexMap::new();
         let mut seen = HashSet::new();
         for (parent, selections) in sets {
-            self.write_out(*parent, selections, &mut seen, &mut by_key)?;
+            self.write_out(*parent, selections, MAX_NESTING, &mut seen, &mut by_key)?;
         }
         for fields in by_key.values() {
             if same {
@@ -94,9 +100,11 @@ impl<'m> Merge<'m> {
         &mut self,
         parent: TypeId,
         selections: &'m SelectionSet,
+        nesting: usize,
         seen: &mut HashSet<(TypeId, usize)>,
         by_key: &mut IndexMap<&'m Name, Vec<Asked<'m>>>,
     ) -> Option<()> {
+        let nesting = nesting.checked_sub(1)?;
         self.left = self.left.checked_sub(selections.items.len())?;
         for selection in &selections.items {
             match selection {
@@ -107,7 +115,13 @@ impl<'m> Merge<'m> {
                 Selection::Inline(inline) => {
                     let on = inline.on.as_ref();
                     let on = on.and_then(|on| self.types.named(&on.node));
-                    self.write_out(on.unwrap_or(parent), &inline.selections, seen, by_key)?;
+                    self.write_out(
+                        on.unwrap_or(parent),
+                        &inline.selections,
+                        nesting,
+                        seen,
+                        by_key,
+                    )?;
                 }
                 Selection::Spread(spread) => {
                     let Some((index, fragment)) = self.document.fragment(&spread.name.node) else {
@@ -117,7 +131,7 @@ impl<'m> Merge<'m> {
                         continue;
                     };
                     if seen.insert((on, index)) {
-                        self.write_out(on, &fragment.selections, seen, by_key)?;
+                        self.write_out(on, &fragment.selections, nesting, seen, by_key)?;
                     }
                 }
             }

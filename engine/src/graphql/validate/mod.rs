@@ -10,10 +10,12 @@ mod merge;
 mod selections;
 mod values;
 
+use std::collections::HashSet;
+
 use async_graphql::{Name, Pos};
 
 use super::{
-    language::ast::{Document, SelectionSet},
+    language::ast::{Document, Value},
     types::{Type, Types},
 };
 
@@ -51,13 +53,17 @@ impl Problems {
         name: &str,
         known: impl IntoIterator<Item = &'n str>,
     ) {
-        if self.0.len() == MAX_PROBLEMS {
+        if self.is_full() {
             return;
         }
-        let known = known.into_iter().filter(|known| !known.starts_with("__"));
+        let most = |known: &str| known.len() * 2 / 5 + 1;
         let near = known
+            .into_iter()
+            .filter(|known| !known.starts_with("__"))
+            // No distance is below that of the lengths; measuring it costs their product.
+            .filter(|known| known.len().abs_diff(name.len()) <= most(known))
             .map(|known| (strsim::osa_distance(name, known), known))
-            .filter(|(distance, known)| *distance <= known.len() * 2 / 5 + 1)
+            .filter(|(distance, known)| *distance <= most(known))
             .min();
         self.push(Problem {
             message,
@@ -66,9 +72,34 @@ impl Problems {
         });
     }
 
+    /// Whether no further one is told.
+    fn is_full(&self) -> bool {
+        self.0.len() == MAX_PROBLEMS
+    }
+
     fn push(&mut self, problem: Problem) {
-        if self.0.len() < MAX_PROBLEMS {
+        if !self.is_full() {
             self.0.push(problem);
+        }
+    }
+}
+
+/// Where a value stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct Place {
+    ty: Type,
+    has_default: bool,
+    /// Whether it is a field of an input object of which exactly one is given.
+    in_one_of: bool,
+}
+
+impl Place {
+    /// One of this type that nothing stands for.
+    fn of(ty: Type) -> Self {
+        Self {
+            ty,
+            has_default: false,
+            in_one_of: false,
         }
     }
 }
@@ -77,22 +108,34 @@ impl Problems {
 struct Use<'d> {
     name: &'d Name,
     pos: Pos,
-    /// The type of the place and whether it has a default; `None` where anything may stand.
-    place: Option<(Type, bool)>,
-    /// Whether it stands in a field of an input object of which exactly one is given.
-    in_one_of: bool,
+    /// `None` where anything may stand.
+    place: Option<Place>,
 }
 
 /// What an operation or a fragment names.
 #[derive(Default)]
 struct Uses<'d> {
+    /// One use of each variable for each kind of place.
     variables: Vec<Use<'d>>,
+    known: HashSet<(&'d Name, Option<Place>)>,
     /// Fragments by index, and where they are spread.
     spreads: Vec<(usize, Pos)>,
 }
 
-/// Whether `document` can be executed. `size` is what it may still have of selections, with its
-/// fragments written out.
+impl<'d> Uses<'d> {
+    fn note(&mut self, name: &'d Name, pos: Pos, place: Option<Place>) {
+        if self.known.insert((name, place)) {
+            self.variables.push(Use { name, pos, place });
+        }
+    }
+
+    /// Notes the variables in a value of which nothing is known.
+    fn note_all(&mut self, value: &'d Value) {
+        value.each_variable(&mut |name, pos| self.note(name, pos, None));
+    }
+}
+
+/// Whether `document` can be executed.
 ///
 /// # Errors
 /// The problems, at least one.
@@ -108,16 +151,4 @@ pub(super) fn validate(types: &Types, document: &Document) -> Result<(), Vec<Pro
         true => Ok(()),
         false => Err(problems.0),
     }
-}
-
-/// Each selection set of `document`, with the name of the type that it is of.
-fn roots<'d>(
-    types: &'d Types,
-    document: &'d Document,
-) -> impl Iterator<Item = (super::types::TypeId, &'d SelectionSet)> {
-    let operations = document.operations.iter();
-    operations.filter_map(|operation| {
-        let root = types.root(operation.kind)?;
-        Some((root, &operation.selections))
-    })
 }

@@ -3,7 +3,7 @@
 
 use async_graphql::{Name, Pos, indexmap::IndexMap, parser::types::OperationType};
 
-use super::{Problems, Use, Uses, values};
+use super::{Place, Problems, Uses, values};
 use crate::graphql::{
     language::ast::{Argument, Directive, Document, Field, Named, Selection, SelectionSet, again},
     types::{InputDef, TypeId, Types},
@@ -134,15 +134,16 @@ impl<'d> Checker<'_, 'd> {
         let (Some(parent), Some(on)) = (parent, on) else {
             return;
         };
-        let (parent, on) = (self.types.get(parent), self.types.get(on));
-        // A type that is no composite has been refused.
-        let composite = self
+        let overlap = self
             .types
-            .named(&on.name)
-            .is_some_and(|id| self.types.is_composite(id));
-        if !composite || parent.possible.and(&on.possible).is_some() {
+            .get(parent)
+            .possible
+            .and(&self.types.get(on).possible);
+        // What is on a type that has no fields has been refused.
+        if overlap.is_some() || !self.types.is_composite(on) {
             return;
         }
+        let (parent, on) = (self.types.get(parent), self.types.get(on));
         let which = fragment.map_or_else(String::new, |name| format!(" \"{name}\""));
         let message = format!(
             "Fragment{which} cannot be spread here as objects of type \"{}\" can never be of type \
@@ -201,14 +202,7 @@ impl<'d> Checker<'_, 'd> {
     /// The variables in arguments of what is not known are used nevertheless.
     fn untyped(&mut self, arguments: &'d [Argument]) {
         for argument in arguments {
-            argument.value.each_variable(&mut |name, pos| {
-                self.uses.variables.push(Use {
-                    name,
-                    pos,
-                    place: None,
-                    in_one_of: false,
-                });
-            });
+            self.uses.note_all(&argument.value);
         }
     }
 
@@ -230,17 +224,16 @@ impl<'d> Checker<'_, 'd> {
                 let message = format!("Unknown argument \"{node}\" on {on}.");
                 let known = defined.keys().map(|known| known.as_str());
                 self.problems.unknown(*pos, message, node, known);
-                self.untyped(std::slice::from_ref(argument));
+                self.uses.note_all(&argument.value);
                 continue;
             };
-            values::check(
-                self.types,
-                &argument.value,
-                def.ty,
-                def.has_default,
-                &mut self.uses,
-                self.problems,
-            );
+            let place = Place {
+                ty: def.ty,
+                has_default: def.has_default,
+                in_one_of: false,
+            };
+            let uses = &mut self.uses;
+            values::check(self.types, &argument.value, place, uses, self.problems);
         }
         for (name, def) in defined {
             let given = arguments.iter().any(|argument| argument.name.node == *name);

@@ -1,21 +1,21 @@
 //! Literals: 5.6 "Values".
 
-use super::{Problems, Use, Uses};
+use super::{Place, Problems, Uses};
 use crate::graphql::{
     coerce,
     language::ast::{Named, Value, ValueKind, again},
-    types::{Kind, Scalar, Type, Types},
+    types::{Kind, Scalar, Types},
 };
 
 /// Checks `value` against `ty`, and notes the variables in it.
 pub(super) fn check<'d>(
     types: &Types,
     value: &'d Value,
-    ty: Type,
-    has_default: bool,
+    place: Place,
     uses: &mut Uses<'d>,
     problems: &mut Problems,
 ) {
+    let ty = place.ty;
     let refuse = |problems: &mut Problems, found: &str| {
         let expected = types.show(ty);
         let message = format!("Expected a value of type \"{expected}\", found {found}.");
@@ -23,12 +23,7 @@ pub(super) fn check<'d>(
     };
     match &value.kind {
         ValueKind::Variable(name) => {
-            uses.variables.push(Use {
-                name,
-                pos: value.pos,
-                place: Some((ty, has_default)),
-                in_one_of: false,
-            });
+            uses.note(name, value.pos, Some(place));
             return;
         }
         ValueKind::Null => {
@@ -43,11 +38,11 @@ pub(super) fn check<'d>(
         match &value.kind {
             ValueKind::List(items) => {
                 for value in items {
-                    check(types, value, item, false, uses, problems);
+                    check(types, value, Place::of(item), uses, problems);
                 }
             }
             // One is as good as a list of one.
-            _ => check(types, value, item, false, uses, problems),
+            _ => check(types, value, Place::of(item), uses, problems),
         }
         return;
     }
@@ -58,25 +53,23 @@ pub(super) fn check<'d>(
             for (name, value) in fields {
                 match input.fields.get(&name.node) {
                     Some(field) => {
-                        let first = uses.variables.len();
-                        check(types, value, field.ty, field.has_default, uses, problems);
-                        if input.one_of
-                            && let ValueKind::Variable(_) = value.kind
-                            && let Some(used) = uses.variables.get_mut(first)
-                        {
-                            used.in_one_of = true;
-                        }
+                        let place = Place {
+                            ty: field.ty,
+                            has_default: field.has_default,
+                            in_one_of: input.one_of,
+                        };
+                        check(types, value, place, uses, problems);
                     }
                     // 5.6.2 "Input Object Field Names"
-                    None => problems.unknown(
-                        name.pos,
-                        format!(
+                    None => {
+                        uses.note_all(value);
+                        let message = format!(
                             "Field \"{}\" is not defined by type \"{}\".",
                             name.node, def.name
-                        ),
-                        &name.node,
-                        input.fields.keys().map(|known| known.as_str()),
-                    ),
+                        );
+                        let known = input.fields.keys().map(|known| known.as_str());
+                        problems.unknown(name.pos, message, &name.node, known);
+                    }
                 }
             }
             // 5.6.4 "Input Object Required Fields"
@@ -115,18 +108,9 @@ pub(super) fn check<'d>(
         }
         (Kind::Scalar(Scalar::Custom(is_valid)), _) => {
             unique_within(value, problems);
-            let mut open = false;
-            value.each_variable(&mut |name, pos| {
-                open = true;
-                uses.variables.push(Use {
-                    name,
-                    pos,
-                    place: None,
-                    in_one_of: false,
-                });
-            });
+            uses.note_all(value);
             let constant = || coerce::plain(value, &coerce::Coerced::default());
-            open || Types::takes(is_valid.as_ref(), &constant())
+            value.is_open() || constant().is_ok_and(|value| Types::takes(is_valid.as_ref(), &value))
         }
         (Kind::Scalar(scalar), kind) => is_scalar(scalar, kind),
         _ => false,
@@ -143,14 +127,7 @@ pub(super) fn check<'d>(
         };
         refuse(problems, found);
         // What is in it is of no type, but its variables are used.
-        value.each_variable(&mut |name, pos| {
-            uses.variables.push(Use {
-                name,
-                pos,
-                place: None,
-                in_one_of: false,
-            });
-        });
+        uses.note_all(value);
     }
 }
 
