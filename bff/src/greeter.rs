@@ -1,24 +1,13 @@
 //! Greetings, from `helloworld.Greeter`.
 
 use async_graphql::{Context, Object, Result, SimpleObject, Subscription};
-use bff_engine::{CallExt, Method, Upstream};
+use bff_engine::CallExt;
 use futures_util::{Stream, StreamExt};
-use proto::helloworld::{HelloReply, HelloRequest};
 
-/// The greeter.
-#[derive(Debug)]
-pub struct Greeter;
-
-impl Upstream for Greeter {
-    const NAME: &'static str = "greeter";
-    const SERVICE: &'static str = "greeter-srv";
-}
-
-/// Greeting twice does no more than greeting once.
-static SAY_HELLO: Method<Greeter, HelloRequest, HelloReply> =
-    Method::unary("/helloworld.Greeter/SayHello").idempotent();
-static SAY_HELLO_STREAM_REPLY: Method<Greeter, HelloRequest, HelloReply> =
-    Method::server_streaming("/helloworld.Greeter/SayHelloStreamReply").idempotent();
+use crate::upstreams::{
+    Greeter,
+    helloworld::{HelloReply, HelloRequest},
+};
 
 /// A greeting.
 #[derive(SimpleObject)]
@@ -47,7 +36,7 @@ impl GreeterQuery {
         ctx: &Context<'_>,
         #[graphql(desc = "Whom to greet.", default = "iveBoy")] name: String,
     ) -> Option<Result<Greeting>> {
-        let reply = ctx.call(&SAY_HELLO, &HelloRequest { name }).await;
+        let reply = ctx.to::<Greeter>().say_hello(HelloRequest { name }).await;
         Some(reply.map(Greeting::from))
     }
 }
@@ -64,8 +53,8 @@ impl GreeterSubscription {
         ctx: &Context<'_>,
         #[graphql(desc = "Whom to greet.", default = "iveBoy")] name: String,
     ) -> Result<impl Stream<Item = Result<Greeting>> + use<>> {
-        let request = HelloRequest { name };
-        let replies = ctx.stream(&SAY_HELLO_STREAM_REPLY, &request).await?;
+        let client = ctx.to::<Greeter>();
+        let replies = client.say_hello_stream_reply(HelloRequest { name }).await?;
         Ok(replies.map(|reply| reply.map(Greeting::from)))
     }
 }

@@ -6,7 +6,7 @@ mod greeter;
 use async_graphql::{EmptyMutation, MergedObject, MergedSubscription, Schema, SchemaBuilder};
 use bff_engine::Bff;
 
-pub use self::greeter::Greeter;
+bff_engine::upstreams!();
 
 /// The root of queries.
 #[derive(Default, MergedObject)]
@@ -22,5 +22,5 @@ fn schema() -> SchemaBuilder<Query, EmptyMutation, Subscription> {
 
 /// The whole program.
 pub fn bff() -> Bff {
-    Bff::new("bff", schema).upstream::<Greeter>()
+    Bff::new("bff", schema).upstream::<upstreams::Greeter>()
 }

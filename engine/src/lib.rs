@@ -51,7 +51,28 @@ pub use self::{
     app::{Bff, Server},
     call::{Code, Method},
     config::{Problem, Problems, Sources},
-    graphql::CallExt,
+    graphql::{CallExt, Client},
     shutdown::signal as stop_signal,
-    upstream::{Upstream, UpstreamError},
+    upstream::{Typed, Upstream, UpstreamError},
 };
+
+/// What generated clients stand on; no part of the door.
+#[doc(hidden)]
+pub mod codegen {
+    pub use async_graphql::Result;
+    pub use futures_util::stream::BoxStream;
+    pub use {prost, prost_types};
+}
+
+/// A module `upstreams` with what `bff-codegen` made in the crate's build script.
+#[macro_export]
+macro_rules! upstreams {
+    () => {
+        #[allow(missing_docs, unreachable_pub, clippy::all, clippy::pedantic)]
+        pub mod upstreams {
+            //! Messages by their package, and the upstreams that take them.
+
+            include!(concat!(env!("OUT_DIR"), "/upstreams.rs"));
+        }
+    };
+}

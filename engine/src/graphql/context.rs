@@ -1,5 +1,7 @@
 //! What resolvers call.
 
+use std::marker::PhantomData;
+
 use async_graphql::{Context, Error, Result};
 use futures_util::{StreamExt, stream::BoxStream};
 use opentelemetry::{KeyValue, trace::SpanKind};
@@ -9,7 +11,7 @@ use super::error;
 use crate::{
     call::{CallOptions, Method, transport::Http2},
     telemetry::trace::Span,
-    upstream::{Connected, Upstream, Upstreams},
+    upstream::{Connected, Typed, Upstream, Upstreams},
 };
 
 /// Calls to upstreams from a resolver's context: with the request's deadline, in a span of the
@@ -31,65 +33,76 @@ use crate::{
 /// impl Query {
 ///     // Nullable, so that a failed call leaves the field's siblings alone.
 ///     async fn hello(&self, ctx: &Context<'_>, name: String) -> Option<Result<String>> {
-///         Some(ctx.call(&SAY_HELLO, &name).await)
+///         Some(ctx.client().call(&SAY_HELLO, &name).await)
 ///     }
 /// }
 /// ```
+///
+/// With a client that `bff-codegen` made, that is `ctx.to::<Greeter>().say_hello(name).await`.
 pub trait CallExt {
+    /// An upstream's own client.
+    fn to<U: Typed>(&self) -> U::Client<'_>;
+
+    /// What an upstream's own client stands on.
+    fn client<U: Upstream>(&self) -> Client<'_, U>;
+}
+
+impl CallExt for Context<'_> {
+    fn to<U: Typed>(&self) -> U::Client<'_> {
+        self.client::<U>().into()
+    }
+
+    fn client<U: Upstream>(&self) -> Client<'_, U> {
+        Client {
+            ctx: self,
+            upstream: PhantomData,
+        }
+    }
+}
+
+/// Calls to the upstream `U` for one field.
+pub struct Client<'c, U> {
+    ctx: &'c Context<'c>,
+    upstream: PhantomData<fn() -> U>,
+}
+
+impl<U> std::fmt::Debug for Client<'_, U> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Client")
+    }
+}
+
+impl<U: Upstream> Client<'_, U> {
     /// Calls a unary method.
     ///
     /// # Errors
     /// A field error with its code in `extensions`, fit for a client; details are in the log.
-    fn call<U, Q, R>(
-        &self,
-        method: &'static Method<U, Q, R>,
-        request: &Q,
-    ) -> impl Future<Output = Result<R>> + Send
+    pub async fn call<Q, R>(&self, method: &'static Method<U, Q, R>, request: &Q) -> Result<R>
     where
-        U: Upstream,
         Q: Message,
-        R: Message + Default + 'static;
+        R: Message + Default + 'static,
+    {
+        let upstream = upstream::<U>(self.ctx)?;
+        let answer = upstream.unary(method, request, options(self.ctx)).await;
+        answer.map_err(|failed| error::upstream(&failed))
+    }
 
     /// Calls a method that answers with a stream; dropping the stream cancels the call.
     ///
     /// # Errors
     /// As [`call`](Self::call), when the first message does not come; a stream that breaks later
     /// ends with such an error.
-    fn stream<U, Q, R>(
-        &self,
-        method: &'static Method<U, Q, R>,
-        request: &Q,
-    ) -> impl Future<Output = Result<BoxStream<'static, Result<R>>>> + Send
-    where
-        U: Upstream,
-        Q: Message,
-        R: Message + Default + 'static;
-}
-
-impl CallExt for Context<'_> {
-    async fn call<U, Q, R>(&self, method: &'static Method<U, Q, R>, request: &Q) -> Result<R>
-    where
-        U: Upstream,
-        Q: Message,
-        R: Message + Default + 'static,
-    {
-        let upstream = upstream::<U>(self)?;
-        let answer = upstream.unary(method, request, options(self)).await;
-        answer.map_err(|failed| error::upstream(&failed))
-    }
-
-    async fn stream<U, Q, R>(
+    pub async fn stream<Q, R>(
         &self,
         method: &'static Method<U, Q, R>,
         request: &Q,
     ) -> Result<BoxStream<'static, Result<R>>>
     where
-        U: Upstream,
         Q: Message,
         R: Message + Default + 'static,
     {
-        let upstream = upstream::<U>(self)?;
-        let answer = upstream.server_streaming(method, request, options(self));
+        let upstream = upstream::<U>(self.ctx)?;
+        let answer = upstream.server_streaming(method, request, options(self.ctx));
         let messages = answer.await.map_err(|failed| error::upstream(&failed))?;
         let messages = messages.map(|message| message.map_err(|failed| error::upstream(&failed)));
         Ok(messages.boxed())

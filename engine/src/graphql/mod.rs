@@ -33,7 +33,7 @@ use async_graphql::{Data, Request, Response};
 use futures_util::{Stream, StreamExt, stream::BoxStream};
 use serde::{Serialize, Serializer, ser::SerializeStruct};
 
-pub use self::context::CallExt;
+pub use self::context::{CallExt, Client};
 use self::operation::Operation;
 pub(crate) use self::{
     config::{Config, Limits},

@@ -41,6 +41,12 @@ pub trait Upstream: 'static {
     const SERVICE: &'static str;
 }
 
+/// An upstream with a client of its own, which a build script makes of its proto files.
+pub trait Typed: Upstream + Sized {
+    /// Its methods, as a resolver calls them.
+    type Client<'c>: From<crate::Client<'c, Self>>;
+}
+
 /// An [`Upstream`] as a value.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Description {
