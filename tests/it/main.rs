@@ -4,6 +4,7 @@
 
 mod architecture;
 mod cli;
+mod codegen;
 mod consul_contract;
 mod deploy;
 mod discovery;
