@@ -1,6 +1,6 @@
 //! The program as a whole: what its owner brings, put together with everything else.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{collections::HashSet, net::SocketAddr, sync::Arc, time::Duration};
 
 use anyhow::Context;
 use arc_swap::ArcSwap;
@@ -245,8 +245,11 @@ fn serve(
     upstreams: &Upstreams,
     limiter: &Arc<Limiter>,
 ) -> Served {
+    let configs = rules.upstreams.values();
+    let forward: HashSet<_> = configs.flat_map(|upstream| &upstream.forward).collect();
     Served {
         executable: schema.build(&rules.graphql, upstreams.clone(), Arc::clone(limiter)),
         clients: rules.rate_limit.client.clone(),
+        forward: forward.into_iter().cloned().collect(),
     }
 }

@@ -169,3 +169,59 @@ async fn a_method_that_the_server_does_not_have_is_an_error_of_its_field() {
     let extensions = &answer["errors"][0]["extensions"];
     assert_eq!(extensions["grpcStatus"], "UNIMPLEMENTED", "{answer}");
 }
+
+#[tokio::test]
+async fn headers_that_are_forwarded_reach_the_upstream_and_no_others_do() {
+    let catalog = catalog().await;
+    let bff = shop(
+        &catalog,
+        &[(
+            "upstreams.catalog.forward",
+            "[\"authorization\", \"x-tenant\"]",
+        )],
+    )
+    .await;
+    let request = reqwest::Client::new()
+        .post(bff.url("/graphql"))
+        .header("Authorization", "Bearer secret")
+        .header("x-tenant", "blue")
+        .header("x-other", "no")
+        .json(&json!({ "query": "{ item(id: \"7\") { name } }" }));
+    let answer = request.send().await.unwrap().text().await.unwrap();
+    assert!(answer.contains("A thing"), "{answer}");
+    let metadata = &catalog.calls()[0].metadata;
+    assert_eq!(metadata["authorization"], "Bearer secret");
+    assert_eq!(metadata["x-tenant"], "blue");
+    assert_eq!(metadata.get("x-other"), None);
+    bff.query("{ item(id: \"7\") { name } }").await;
+    assert_eq!(
+        catalog.calls()[1].metadata.get("x-tenant"),
+        None,
+        "of another request"
+    );
+}
+
+#[tokio::test]
+async fn over_a_websocket_they_come_from_connection_init_or_the_upgrade() {
+    let catalog = catalog().await;
+    let forward = (
+        "upstreams.catalog.forward",
+        "[\"authorization\", \"x-tenant\"]",
+    );
+    let bff = shop(&catalog, &[forward]).await;
+    let headers = [
+        &("x-tenant", "of the upgrade".to_owned()),
+        &("authorization", "A".to_owned()),
+    ];
+    let payload = json!({ "Authorization": "Bearer secret", "x-other": "no", "x-tenant": 7 });
+    let mut client = Client::connect_as(bff.addr(), &headers, payload).await;
+    client.send(subscribe("{ item(id: \"7\") { name } }")).await;
+    assert_eq!(
+        client.next().await["payload"]["data"]["item"]["name"],
+        "A thing"
+    );
+    let metadata = &catalog.calls()[0].metadata;
+    assert_eq!(metadata["authorization"], "Bearer secret");
+    assert_eq!(metadata["x-tenant"], "of the upgrade");
+    assert_eq!(metadata.get("x-other"), None);
+}

@@ -24,6 +24,18 @@ impl Client {
     /// # Panics
     /// When there is no connection.
     pub async fn connect(addr: SocketAddr, headers: &[&(&'static str, String)]) -> Self {
+        Self::connect_as(addr, headers, Value::Null).await
+    }
+
+    /// The same with what `connection_init` says.
+    ///
+    /// # Panics
+    /// When there is no connection.
+    pub async fn connect_as(
+        addr: SocketAddr,
+        headers: &[&(&'static str, String)],
+        payload: Value,
+    ) -> Self {
         let url = format!("ws://{addr}/graphql");
         let mut request = url.into_client_request().expect("a URL");
         for (name, value) in headers {
@@ -40,7 +52,11 @@ impl Client {
             "graphql-transport-ws"
         );
         let mut client = Self(socket);
-        client.send(json!({ "type": "connection_init" })).await;
+        let init = match payload {
+            Value::Null => json!({ "type": "connection_init" }),
+            payload => json!({ "type": "connection_init", "payload": payload }),
+        };
+        client.send(init).await;
         assert_eq!(client.next().await["type"], "connection_ack");
         client
     }

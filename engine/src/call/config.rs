@@ -6,6 +6,7 @@ use std::time::Duration;
 use garde::Validate;
 use serde::{Deserialize, Serialize};
 
+use super::forward::ForwardedHeader;
 use crate::types::{BaseUrl, ServiceName, ms, secs, within};
 
 /// How one gRPC service is found and called.
@@ -45,6 +46,11 @@ pub(crate) struct Config {
     #[serde(with = "humantime_serde")]
     #[garde(custom(within(secs(1)..=secs(3600))))]
     pub(crate) keepalive: Duration,
+    /// Headers of the client's that the upstream is sent, from its request or, over a WebSocket, from
+    /// the keys of its `connection_init`, which win. They are in no span and no log.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[garde(skip)]
+    pub(crate) forward: Vec<ForwardedHeader>,
     /// When a failed call is tried again.
     #[garde(dive)]
     pub(crate) retry: RetryConfig,
@@ -75,6 +81,7 @@ impl Default for Config {
             max_in_flight: 1000,
             connect_timeout: Duration::from_millis(200),
             keepalive: Duration::from_secs(10),
+            forward: Vec::new(),
             retry: RetryConfig::default(),
             breaker: BreakerConfig::default(),
             ejection: EjectionConfig::default(),

@@ -10,6 +10,7 @@ mod code;
 mod config;
 mod counted;
 mod error;
+mod forward;
 mod guard;
 mod layer;
 mod method;
@@ -34,6 +35,7 @@ pub(crate) use self::{
         AttemptElapsed, BadReply, CallError, CircuitOpen, Failed, Lost, NoInstance, NoTimeLeft,
         Overloaded, Pushback,
     },
+    forward::{ForwardedHeader, forwarded},
     guard::{Guard, Guarded},
     layer::{Around, AroundLayer, CallService},
     method::RawMethod,
@@ -96,6 +98,10 @@ impl Call {
         config: Arc<Config>,
         options: CallOptions,
     ) -> Self {
+        let headers = match &options.forwarded {
+            Some(headers) => forwarded(headers, &config.forward),
+            None => HeaderMap::new(),
+        };
         Self {
             deadline: options.deadline,
             attempt: Attempt {
@@ -105,7 +111,7 @@ impl Call {
             },
             breaker: None,
             span: Span::default(),
-            headers: HeaderMap::new(),
+            headers,
             context: Arc::new(CallContext {
                 method,
                 message,
@@ -163,4 +169,6 @@ pub(crate) struct CallOptions {
     pub(crate) deadline: Option<Instant>,
     /// Whether the client chose it.
     pub(crate) client_deadline: bool,
+    /// Headers of the client's that some upstream is to have.
+    pub(crate) forwarded: Option<Arc<HeaderMap>>,
 }

@@ -1,9 +1,10 @@
 //! What resolvers call.
 
-use std::marker::PhantomData;
+use std::{marker::PhantomData, sync::Arc};
 
 use async_graphql::{Context, Error, Result};
 use futures_util::{StreamExt, stream::BoxStream};
+use http::HeaderMap;
 use opentelemetry::{KeyValue, trace::SpanKind};
 use prost::Message;
 
@@ -109,6 +110,10 @@ impl<U: Upstream> Client<'_, U> {
     }
 }
 
+/// Headers of the client's that some upstream is to have: of a request, or of a connection.
+#[derive(Clone, Debug)]
+pub(crate) struct Forwarded(pub(crate) Arc<HeaderMap>);
+
 fn upstream<'a, U: Upstream>(ctx: &'a Context<'_>) -> Result<&'a Connected<Http2>> {
     let upstreams = ctx.data::<Upstreams>()?;
     upstreams.get::<U>().ok_or_else(|| {
@@ -121,6 +126,10 @@ fn upstream<'a, U: Upstream>(ctx: &'a Context<'_>) -> Result<&'a Connected<Http2
 /// span of the field's own.
 fn options(ctx: &Context<'_>) -> CallOptions {
     let options = ctx.data_opt::<CallOptions>().cloned().unwrap_or_default();
+    // Of a connection, whose operations have no options of their own.
+    let forwarded = ctx
+        .data_opt::<Forwarded>()
+        .map(|Forwarded(headers)| Arc::clone(headers));
     // The operation's span, or in a subscription the one that was started for it.
     let operation = ctx.data_opt::<Span>().cloned().unwrap_or_default();
     let name = ctx.field().name();
@@ -132,5 +141,9 @@ fn options(ctx: &Context<'_>) -> CallOptions {
         ];
         (name.to_owned(), attributes)
     });
-    CallOptions { span, ..options }
+    CallOptions {
+        span,
+        forwarded,
+        ..options
+    }
 }

@@ -37,6 +37,7 @@ pub use self::context::{CallExt, Client};
 use self::operation::Operation;
 pub(crate) use self::{
     config::{Config, Limits},
+    context::Forwarded,
     operation::Execution,
     schema::{Executable, SchemaSource},
 };

@@ -11,7 +11,7 @@ use async_graphql_axum::{GraphQLProtocol, GraphQLRequest, GraphQLResponse, Graph
 use axum::{
     Extension, Json, Router,
     extract::{ConnectInfo, FromRequest, Request as HttpRequest, State, WebSocketUpgrade},
-    http::{HeaderMap, StatusCode},
+    http::{HeaderMap, HeaderValue, StatusCode},
     response::{Html, IntoResponse, Response},
     routing::post,
 };
@@ -22,8 +22,8 @@ use tower_http::limit::RequestBodyLimitLayer;
 
 use super::{Served, client};
 use crate::{
-    call::CallOptions,
-    graphql::{self, Execution},
+    call::{CallOptions, ForwardedHeader, forwarded},
+    graphql::{self, Execution, Forwarded},
     telemetry::trace::Span,
 };
 
@@ -69,6 +69,7 @@ async fn execute(
     // One view of the rules for the whole request.
     let served = endpoint.served.load_full();
     let client = client::identify(&served.clients, peer, request.headers());
+    let headers = forwarded(request.headers(), &served.forward);
     let request = match <GraphQLRequest>::from_request(request, &()).await {
         Ok(request) => request,
         Err(rejection) => return rejection.into_response(),
@@ -77,9 +78,12 @@ async fn execute(
     let options = CallOptions {
         deadline: Some(deadline),
         client_deadline: wish.is_some(),
-        span: Span::default(),
+        ..CallOptions::default()
     };
-    let request = request.into_inner().data(options).data(client);
+    let mut request = request.into_inner().data(options).data(client);
+    if !headers.is_empty() {
+        request = request.data(Forwarded(Arc::new(headers)));
+    }
     let answer = graphql::execute(&served.executable, &endpoint.execution, request, &span).await;
     match answer.executed {
         true => GraphQLResponse::from(answer.response).into_response(),
@@ -112,6 +116,8 @@ async fn subscribe(
     let served = endpoint.served.load_full();
     let mut data = Data::default();
     data.insert(client::identify(&served.clients, peer, &headers));
+    let forward = served.forward.clone();
+    let headers = forwarded(&headers, &forward);
     upgrade
         .max_message_size(MAX_BODY)
         .max_frame_size(MAX_BODY)
@@ -124,8 +130,39 @@ async fn subscribe(
             };
             GraphQLWebSocket::new(socket, executor, protocol)
                 .with_data(data)
+                .on_connection_init(move |payload| {
+                    let headers = with_payload(headers, &forward, &payload);
+                    let mut data = Data::default();
+                    if !headers.is_empty() {
+                        data.insert(Forwarded(Arc::new(headers)));
+                    }
+                    std::future::ready(Ok(data))
+                })
                 .serve()
         })
+}
+
+/// `headers` with those that the keys of a `connection_init` name: a browser cannot set any for a
+/// WebSocket.
+fn with_payload(
+    mut headers: HeaderMap,
+    forward: &[ForwardedHeader],
+    payload: &serde_json::Value,
+) -> HeaderMap {
+    for (key, value) in payload.as_object().into_iter().flatten() {
+        let wanted = forward.iter().map(ForwardedHeader::name);
+        let wanted = wanted.filter(|name| key.eq_ignore_ascii_case(name.as_str()));
+        for name in wanted {
+            let value = value
+                .as_str()
+                .and_then(|value| HeaderValue::try_from(value).ok());
+            if let Some(mut value) = value {
+                value.set_sensitive(true);
+                headers.insert(name, value);
+            }
+        }
+    }
+    headers
 }
 
 /// Executes each operation of a connection with the schema that is effective when it starts: a

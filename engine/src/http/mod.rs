@@ -18,6 +18,7 @@ use tower_http::catch_panic::CatchPanicLayer;
 use self::health::Readiness;
 pub(crate) use self::{config::Config, configz::CONFIGZ};
 use crate::{
+    call::ForwardedHeader,
     graphql::{Executable, Execution},
     rate_limit::ClientConfig,
     telemetry::{
@@ -45,6 +46,8 @@ pub(crate) struct Served {
     pub(crate) executable: Executable,
     /// What a client is.
     pub(crate) clients: ClientConfig,
+    /// Headers of a client's that some upstream is to have.
+    pub(crate) forward: Vec<ForwardedHeader>,
 }
 
 /// What the routes need.
