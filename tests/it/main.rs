@@ -9,6 +9,7 @@ mod consul_contract;
 mod deploy;
 mod discovery;
 mod documents;
+mod forty;
 mod instances;
 mod jaeger_contract;
 mod nacos_contract;

@@ -21,6 +21,10 @@ pub(crate) struct Config {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[garde(custom(not_empty), inner(inner(custom(plain_http))))]
     pub(crate) endpoints: Option<Vec<BaseUrl>>,
+    /// Whether the process waits for an instance of it before it asks for traffic. A service that is not
+    /// deployed everywhere is not required.
+    #[garde(skip)]
+    pub(crate) required: bool,
     /// How an instance is chosen.
     #[garde(skip)]
     pub(crate) balancer: Strategy,
@@ -75,6 +79,7 @@ impl Default for Config {
         Self {
             service: None,
             endpoints: None,
+            required: true,
             balancer: Strategy::P2c,
             timeout: Duration::from_secs(2),
             attempt_timeout: None,

@@ -29,7 +29,10 @@ impl Known {
             if !self.upstreams.iter().any(|known| known.name == name) {
                 let known: Vec<_> = self.upstreams.iter().map(|known| known.name).collect();
                 let known = known.join(", ");
-                let message = format!("unknown upstream, the known ones are: {known}");
+                let message = format!(
+                    "unknown upstream, the known ones are: {known}. An upstream comes with the \
+                     program: `.upstream::<T>()` where it is put together"
+                );
                 problem(&["upstreams", name], message);
             }
         }

@@ -29,8 +29,8 @@ use crate::{
 
 /// Whether this process should get traffic.
 ///
-/// It is ready once every upstream had an instance, and from then on as long as any upstream has
-/// one: a field whose upstream is gone answers with an error beside its siblings, which is better
+/// It is ready once every upstream that is required had an instance, and from then on as long as any
+/// upstream has one: a field whose upstream is gone answers with an error beside its siblings, which is better
 /// than no page, and taking all replicas out because one upstream is down helps no client. While it
 /// drains it is never ready.
 #[derive(Clone)]
@@ -70,7 +70,7 @@ impl Readiness {
         let mut lines = String::new();
         for upstream in self.0.upstreams.status(now) {
             let has = upstream.instances > 0;
-            all_seen &= upstream.has_seen_instances;
+            all_seen &= upstream.has_seen_instances || !upstream.required;
             any_now |= has;
             lines += &describe_upstream(&upstream, now);
         }
@@ -108,11 +108,18 @@ pub(crate) struct Report {
 
 fn describe_upstream(upstream: &UpstreamStatus, now: Instant) -> String {
     let name = upstream.name;
-    let mark = if upstream.instances > 0 { '+' } else { '-' };
-    let mut lines = format!(
-        "[{mark}] upstream {name}: {}\n",
-        describe_list(upstream, now)
-    );
+    let mark = match (upstream.instances, upstream.required) {
+        (1.., _) => '+',
+        (0, true) => '-',
+        (0, false) => '!',
+    };
+    let not_required = if upstream.required {
+        ""
+    } else {
+        ", not required"
+    };
+    let list = describe_list(upstream, now);
+    let mut lines = format!("[{mark}] upstream {name}: {list}{not_required}\n");
     let status = upstream.breaker;
     if status.state != breaker::State::Closed {
         // Writing to a String cannot fail.

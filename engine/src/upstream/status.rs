@@ -19,6 +19,8 @@ pub(crate) struct UpstreamStatus {
     pub(crate) instances: usize,
     /// How far that list can be trusted.
     pub(crate) source: Source,
+    /// Whether readiness waits for it.
+    pub(crate) required: bool,
     /// Whether there ever was an instance.
     pub(crate) has_seen_instances: bool,
     /// Instances that get no calls at present.
@@ -54,6 +56,7 @@ impl UpstreamStatus {
             name: upstream.name(),
             instances: snapshot.members.list().len(),
             source: snapshot.source.clone(),
+            required: upstream.config().required,
             has_seen_instances: balance.has_seen_instances(),
             ejected: balance.ejected(),
             ejections: balance.ejections(),

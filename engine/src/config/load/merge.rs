@@ -45,6 +45,54 @@ impl Merged {
     }
 }
 
+impl Merged {
+    /// Takes the table `name` out of the table `of`, and lays it under each of `siblings` in it, where
+    /// they say nothing themselves. Returns what it took out.
+    pub(super) fn spread(&mut self, of: &str, name: &str, siblings: &[&str]) -> Option<Json> {
+        let values = self.values.get_mut(of)?.as_object_mut()?;
+        let Node::Table(origins) = &mut self.origins.0 else {
+            return None;
+        };
+        let Some(Node::Table(origins)) = origins.get_mut(of) else {
+            return None;
+        };
+        let defaults = values.remove(name)?;
+        let default_origins = origins.remove(name)?;
+        for sibling in siblings {
+            let mut value = defaults.clone();
+            let mut origin = default_origins.clone();
+            if let (Some(own), Some(from)) = (values.remove(*sibling), origins.remove(*sibling)) {
+                overlay(&mut value, &mut origin, own, from);
+            }
+            values.insert((*sibling).to_owned(), value);
+            origins.insert((*sibling).to_owned(), origin);
+        }
+        Some(defaults)
+    }
+}
+
+/// Lays `over` over `values`, with where each came from.
+fn overlay(values: &mut Json, origins: &mut Node, over: Json, from: Node) {
+    match (&mut *values, &mut *origins, over, from) {
+        (Json::Object(values), Node::Table(origins), Json::Object(over), Node::Table(mut from)) => {
+            for (key, over) in over {
+                let from = from.remove(&key).unwrap_or(Node::Value(String::new()));
+                match (values.get_mut(&key), origins.get_mut(&key)) {
+                    (Some(value), Some(origin)) => overlay(value, origin, over, from),
+                    _ => {
+                        values.insert(key.clone(), over);
+                        origins.insert(key, from);
+                    }
+                }
+            }
+        }
+        (_, _, over, from) => {
+            *values = over;
+            *origins = from;
+        }
+    }
+}
+
 /// Moves the value at `path`, of which `*` stands for any name, to another name in the same table, and
 /// tells `found` where there was one. A value under the new name stays.
 pub(super) fn rename(values: &mut Json, path: &[&str], name: &str, found: &mut dyn FnMut(&str)) {

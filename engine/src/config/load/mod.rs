@@ -83,6 +83,8 @@ const RENAMED: [(&[&str], &str); 4] = [
         "panic_ratio",
     ),
 ];
+/// The section `[upstreams.defaults]`: what holds for every upstream that does not say otherwise.
+const DEFAULTS: &str = "defaults";
 /// What the name of a variable begins with that is a key.
 const PREFIX: &str = "BFF__";
 
@@ -120,13 +122,33 @@ impl SourcesRead {
     /// and contradiction. A document that is no TOML is one problem on its own, because nothing
     /// can be said about its keys.
     pub(crate) fn with(&self, document: Option<&Document>) -> Result<Loaded, Problems> {
+        let mut merged = self
+            .merge(document)
+            .map_err(|problem| Problems(vec![problem]))?;
+        // Before defaults are laid under them.
+        let own = merged.values.clone();
+        let names: Vec<_> = self
+            .known
+            .upstreams
+            .iter()
+            .map(|known| known.name)
+            .collect();
+        let defaults = merged.spread("upstreams", DEFAULTS, &names);
         let Merged {
             values: mut tree,
             origins,
-        } = self
-            .merge(document)
-            .map_err(|problem| Problems(vec![problem]))?;
+        } = merged;
         let mut problems = Vec::new();
+        for key in ["service", "endpoints"] {
+            let defaults = defaults.as_ref();
+            if defaults.is_some_and(|defaults| defaults.get(key).is_some()) {
+                problems.push(Problem {
+                    key: format!("upstreams.{DEFAULTS}.{key}"),
+                    origin: None,
+                    message: "where an upstream is has to be said of each by itself".to_owned(),
+                });
+            }
+        }
         let mut coerced = Vec::new();
         let mut config = loop {
             let error = match serde_path_to_error::deserialize::<_, Config>(&tree) {
@@ -165,7 +187,16 @@ impl SourcesRead {
         if problems.is_empty() {
             return Ok(Loaded { config, origins });
         }
+        if let Some(defaults) = defaults {
+            for problem in &mut problems {
+                if let Some(key) = of_defaults(&problem.key, &defaults, &own) {
+                    problem.key = key;
+                }
+            }
+        }
         problems.sort_by(|a, b| a.key.cmp(&b.key));
+        // What is wrong with the defaults is wrong with each upstream.
+        problems.dedup();
         Err(Problems(problems))
     }
 
@@ -202,6 +233,26 @@ impl SourcesRead {
         merged.add(renamed(flags.values), FLAGS);
         Ok(merged)
     }
+}
+
+/// The key within the defaults at which the value of `key` stands, if it is an upstream's that does not
+/// say it by itself.
+fn of_defaults(key: &str, defaults: &Json, own: &Json) -> Option<String> {
+    let rest = key.strip_prefix("upstreams.")?;
+    let (name, rest) = rest.split_once('.')?;
+    let find = |table: &Json| {
+        let mut keys = rest.split(['.', '[']);
+        let found = keys.try_fold(table, |table, key| match table {
+            Json::Object(table) => table.get(key),
+            // An item of a list, which is one value.
+            value => Some(value),
+        });
+        found.is_some()
+    };
+    let says = own
+        .get("upstreams")
+        .and_then(|upstreams| upstreams.get(name));
+    (find(defaults) && !says.is_some_and(find)).then(|| format!("upstreams.{DEFAULTS}.{rest}"))
 }
 
 /// The values of one source under their names of today. It is done before the sources are laid over one

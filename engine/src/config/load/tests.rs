@@ -291,3 +291,59 @@ fn an_old_name_in_a_later_source_wins_over_the_new_one_in_an_earlier_source() {
     ];
     assert_eq!(read(&[], &both, None), 41);
 }
+
+#[test]
+fn defaults_hold_for_every_upstream_that_does_not_say_otherwise() {
+    let config = from_file(
+        r#"
+        [upstreams.defaults]
+        timeout = "3s"
+        required = false
+        forward = ["x-tenant"]
+        retry = { max_attempts = 5, backoff = "7ms" }
+        [upstreams.greeter]
+        timeout = "1s"
+        retry.max_attempts = 2
+        "#,
+    )
+    .unwrap();
+    assert_eq!(config.upstreams.len(), 1, "they are no upstream");
+    let greeter = &config.upstreams["greeter"];
+    assert_eq!(greeter.timeout, Duration::from_secs(1));
+    assert_eq!(greeter.retry.max_attempts, 2);
+    assert_eq!(greeter.retry.backoff, Duration::from_millis(7));
+    assert!(!greeter.required);
+    let without = from_file("[upstreams.defaults]\ntimeout = '3s'").unwrap();
+    assert_eq!(without.upstreams["greeter"].timeout, Duration::from_secs(3));
+    let pairs = [("BFF__UPSTREAMS__DEFAULTS__TIMEOUT", "4s")];
+    let of_environment = from_environment(&pairs).unwrap();
+    assert_eq!(
+        of_environment.upstreams["greeter"].timeout,
+        Duration::from_secs(4)
+    );
+}
+
+#[test]
+fn what_is_wrong_with_the_defaults_is_said_once_and_of_them() {
+    let problems = from_file(
+        r#"
+        [upstreams.defaults]
+        timeout = "2 parsecs"
+        max_in_flight = 0
+        forward = ["host"]
+        service = "everybody"
+        [upstreams.greeter]
+        max_in_flight = -1
+        "#,
+    );
+    let keys = keys(problems.unwrap_err());
+    assert_eq!(
+        keys,
+        [
+            "upstreams.defaults.forward[0]",
+            "upstreams.defaults.service",
+            "upstreams.defaults.timeout",
+            "upstreams.greeter.max_in_flight",
+        ]
+    );
+}
