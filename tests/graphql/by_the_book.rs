@@ -785,6 +785,10 @@ async fn what_is_no_document_of_this_schema_is_refused_and_what_is_one_is_not() 
             Some(r#"{"id":"123456789012345678901234567890","int":0,"string":"x"}"#),
         ),
         (
+            "{ echo(any: [-0, 0, -1]) }",
+            Some(r#"{"any":[0,0,-1],"int":5,"string":"x"}"#),
+        ),
+        (
             "{ echo(id: -0) }",
             Some(r#"{"id":"-0","int":5,"string":"x"}"#),
         ),

@@ -315,7 +315,11 @@ impl Generator<'_> {
                 (true, 1) if self.breaks(10) => " Q0".to_owned(),
                 (true, n) => format!(" Q{n}"),
             };
-            let mut operation = vec![Piece::Text(format!(" {kind}{name}"))];
+            let described = match self.one_in(20) {
+                true => " \"\"\"what it does\"\"\"",
+                false => "",
+            };
+            let mut operation = vec![Piece::Text(format!("{described} {kind}{name}"))];
             let used = used(text_of(&body), &texts);
             operation.extend(self.definitions(&used));
             operation.extend(body);

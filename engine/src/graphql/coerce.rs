@@ -436,6 +436,8 @@ pub(super) fn plain(value: &ast::Value, variables: &Coerced) -> Result<Value, No
     Ok(match &value.kind {
         ValueKind::Variable(name) => variables.copy(name)?.unwrap_or_default(),
         ValueKind::Null => Value::Null,
+        // -0 is no integer to the reader of numbers.
+        ValueKind::Int(digits) if digits.parse::<i64>() == Ok(0) => Value::Number(0.into()),
         ValueKind::Int(digits) | ValueKind::Float(digits) => {
             digits.parse::<Number>().map_or(Value::Null, Value::Number)
         }

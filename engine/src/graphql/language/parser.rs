@@ -94,7 +94,11 @@ impl<'t> Parser<'t> {
             if operations.len() + fragments.len() == MAX_DEFINITIONS {
                 return Err(ParseError::Definitions(self.pos));
             }
+            let described = self.description()?;
             match self.token {
+                Token::Punctuator('{') if described => {
+                    return self.unexpected("an operation or a fragment behind its description");
+                }
                 Token::Name("fragment") => fragments.push(self.fragment()?),
                 _ => operations.push(self.operation()?),
             }
@@ -113,6 +117,15 @@ impl<'t> Parser<'t> {
         let (pos, next) = self.lexer.next()?;
         self.pos = pos;
         Ok(std::mem::replace(&mut self.token, next))
+    }
+
+    /// Takes the description of what follows, if there is one ("Descriptions" of September 2025).
+    fn description(&mut self) -> Parsed<bool> {
+        let described = matches!(self.token, Token::String(_));
+        if described {
+            self.take()?;
+        }
+        Ok(described)
     }
 
     fn unexpected<T>(&self, wanted: &str) -> Parsed<T> {
@@ -226,6 +239,7 @@ impl<'t> Parser<'t> {
     }
 
     fn variable_definition(&mut self) -> Parsed<VariableDefinition> {
+        self.description()?;
         let pos = self.pos;
         self.expect('$')?;
         let node = self.name()?.node;
@@ -477,7 +491,7 @@ mod tests {
         assert_eq!(wrong("{ ééé }").1, 3,);
         assert_eq!(
             wrong("# ééé\n\"ééé\" é"),
-            said(2, 1, "expected an operation or a fragment, found a string")
+            said(2, 7, "unexpected character 'é'")
         );
         for text in [
             "",
@@ -499,6 +513,8 @@ mod tests {
             "query Q { }",
             "{ a { } }",
             "{ .. a }",
+            "\"of nothing\" { a }",
+            "\"twice\" \"said\" query { a }",
             "query($a: [Int) { a }",
             "{ a(b: $) }",
         ] {
@@ -515,6 +531,7 @@ mod tests {
             "fragment fragment on on { on } { ...fragment ... on on { a } ... @include(if: true) { b } }",
             "subscription{a}mutation M{b}",
             "{,,a,,}#",
+            "\"A query\" query Q(\"whom\" $a: Int = 1 \"\"\"and\"\"\" $b: T) { a } \"of T\" fragment F on T { a }",
             "{ a(b: 123456789012345678901234567890, c: \"\", d: \"\"\"\"\"\") }",
         ] {
             assert!(parse(text).is_ok(), "{text}: {:?}", parse(text));
