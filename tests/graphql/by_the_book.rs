@@ -1071,3 +1071,15 @@ async fn a_type_that_nests_beyond_reason_and_a_variable_in_an_unknown_field_have
     let answer: Value = serde_json::from_str(&text).unwrap();
     assert_eq!(answer["errors"].as_array().map(Vec::len), Some(1), "{text}");
 }
+
+#[tokio::test]
+async fn the_key_under_which_objects_say_their_type_is_no_clients() {
+    let served = Served::start().await;
+    for query in [
+        "{ animals { __type_of_object: name ... on Dog { barks } } }",
+        "{ me { __type_of_object: age } }",
+    ] {
+        let words = "\"__type_of_object\" is reserved";
+        served.refuses(query, json!({}), INVALID, words).await;
+    }
+}

@@ -221,7 +221,7 @@ impl Completion<'_> {
                 continue;
             }
             let at = At::key(around, &node.key);
-            // The others go on: errors of theirs are told, too.
+            // The siblings are completed all the same: their errors belong to the answer.
             completed = completed.and(self.value(node, node.ty, value, &at));
         }
         completed

@@ -10,7 +10,7 @@ use super::{
     types::{Input, InputDef, Kind, Scalar, Type, Types},
 };
 
-/// Problems that one request's variables are told of.
+/// How many problems of its variables a request's answer lists.
 const MAX_PROBLEMS: usize = 10;
 
 /// How deep the values of variables may nest.
@@ -196,7 +196,7 @@ enum Segment {
 struct Reader<'r> {
     types: &'r Types,
     path: Vec<Segment>,
-    /// Problems that are still told; without any left the rest is not looked at.
+    /// Problems that are still listed; without any left the rest is not looked at.
     left: usize,
     refuse: &'r mut dyn FnMut(&[Segment], String),
 }

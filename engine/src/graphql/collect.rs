@@ -39,8 +39,8 @@ const MAX_INTROSPECTED: usize = 500;
 const INSIDE_TWO_LISTS: usize = 10;
 
 /// The key under which objects say of what type they are, where the answer is to be put in order by
-/// it, and under which those answer that would have no field. Names like it are GraphQL's own
-/// ("Reserved Names"), so no client has one.
+/// it, and under which those answer that would have no field. Names like it are reserved ("Reserved
+/// Names"); validation refuses a client's alias of this one.
 pub(super) const TYPE_KEY: &str = "__type_of_object";
 
 /// An operation written out is too large.
@@ -163,8 +163,8 @@ pub(super) fn collect(
     })
 }
 
-/// Fields of objects that are to be told from the same field of an interface: those with a rule of
-/// their own.
+/// Fields of objects that have a rate limit of their own, and so are kept apart from the same field of
+/// an interface.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Limited(HashSet<(TypeId, Name)>);
 
@@ -380,8 +380,8 @@ impl<'c> Collector<'c> {
         }
         if !split {
             let in_order = by_key.keys().filter_map(|key| nodes.remove(*key));
-            // An error in a field of an interface has no path: its object has to be told from one that
-            // is `null` otherwise.
+            // An error in a field of an interface has no path: its object has to be distinguished from
+            // one that is `null` otherwise.
             return Ok(Shape::of(in_order.collect(), true));
         }
         let mut objects = Vec::new();

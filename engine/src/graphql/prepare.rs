@@ -131,8 +131,8 @@ fn within(limits: &Limits, plan: &Plan, operation: &Operation) -> Result<(), Ser
 }
 
 /// Fills in what waits for variables. A field whose argument has no value is taken out; so are its
-/// siblings where it cannot be `null`, because then its object is, and nobody needs to be called for
-/// it. (Mutations before it have to be done: they stand in order.)
+/// siblings where it cannot be `null`, because then its object is, and no resolver needs to be called
+/// for it. (Mutations before it have to be done: they stand in order.)
 ///
 /// # Errors
 /// When the variables are too large for their number of uses.

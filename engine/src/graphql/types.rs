@@ -161,7 +161,7 @@ pub(super) enum Kind {
     Union,
 }
 
-/// How a scalar's values are told from others.
+/// How a scalar's values are recognised.
 pub(super) enum Scalar {
     Int,
     Float,

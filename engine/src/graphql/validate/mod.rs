@@ -19,7 +19,7 @@ use super::{
     types::{Type, Types},
 };
 
-/// Problems that one document is told of. Who writes by hand mends the first ones first; who sends
+/// How many problems of a document its answer lists. Who writes by hand mends the first ones first; who sends
 /// a thousand wrong fields wants an answer of a megabyte.
 const MAX_PROBLEMS: usize = 20;
 
@@ -72,7 +72,7 @@ impl Problems {
         });
     }
 
-    /// Whether no further one is told.
+    /// Whether no further one is listed.
     fn is_full(&self) -> bool {
         self.0.len() == MAX_PROBLEMS
     }

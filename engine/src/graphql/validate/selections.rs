@@ -5,6 +5,7 @@ use async_graphql::{Name, Pos, indexmap::IndexMap, parser::types::OperationType}
 
 use super::{Place, Problems, Uses, values};
 use crate::graphql::{
+    collect::TYPE_KEY,
     language::ast::{Argument, Directive, Document, Field, Named, Selection, SelectionSet, again},
     types::{InputDef, TypeId, Types},
 };
@@ -155,6 +156,10 @@ impl<'d> Checker<'_, 'd> {
 
     fn field(&mut self, parent: Option<TypeId>, field: &'d Field) {
         self.directives(&field.directives, "FIELD");
+        if field.key().node == TYPE_KEY {
+            let message = format!("The alias \"{TYPE_KEY}\" is reserved.");
+            self.problems.add(field.key().pos, message);
+        }
         let Named { pos, node } = &field.name;
         let def = parent.and_then(|parent| self.types.field(parent, node));
         let Some(def) = def else {
