@@ -1,7 +1,7 @@
 //! Greetings, from `helloworld.Greeter`.
 
 use async_graphql::{Context, Object, Result, SimpleObject, Subscription};
-use bff_engine::CallExt;
+use bff_engine::prelude::*;
 use futures_util::{Stream, StreamExt};
 
 use crate::upstreams::{
@@ -10,18 +10,11 @@ use crate::upstreams::{
 };
 
 /// A greeting.
-#[derive(SimpleObject)]
+#[derive(SimpleObject, FromProto)]
+#[proto(HelloReply)]
 pub(crate) struct Greeting {
     /// The words.
     message: String,
-}
-
-impl From<HelloReply> for Greeting {
-    fn from(reply: HelloReply) -> Self {
-        Self {
-            message: reply.message,
-        }
-    }
 }
 
 /// The queries of this domain.
@@ -35,9 +28,9 @@ impl GreeterQuery {
         &self,
         ctx: &Context<'_>,
         #[graphql(desc = "Whom to greet.", default = "iveBoy")] name: String,
-    ) -> Option<Result<Greeting>> {
-        let reply = ctx.to::<Greeter>().say_hello(HelloRequest { name }).await;
-        Some(reply.map(Greeting::from))
+    ) -> Answer<Greeting> {
+        let request = HelloRequest { name };
+        ctx.to::<Greeter>().say_hello(request).await.into()
     }
 }
 
@@ -55,6 +48,6 @@ impl GreeterSubscription {
     ) -> Result<impl Stream<Item = Result<Greeting>> + use<>> {
         let client = ctx.to::<Greeter>();
         let replies = client.say_hello_stream_reply(HelloRequest { name }).await?;
-        Ok(replies.map(|reply| reply.map(Greeting::from)))
+        Ok(replies.map(|reply| reply.map(Greeting::from_proto)))
     }
 }

@@ -160,6 +160,11 @@ impl<'r> Resolved<'r> {
             );
             doc(&mut text, "", &[String::new(), line]);
         }
+        let named = self.methods()?;
+        let methods = named.iter().map(|(service, method, _)| {
+            format!("{:?}", format!("{}/{}", service.name, method.proto_name))
+        });
+        let methods = methods.collect::<Vec<_>>().join(", ");
         // Writing to a String cannot fail.
         let _ = write!(
             text,
@@ -169,6 +174,8 @@ pub struct {ty};
 impl ::bff_engine::Upstream for {ty} {{
     const NAME: &'static str = {name:?};
     const SERVICE: &'static str = {service:?};
+    const METHODS: &'static [&'static str] = &[{methods}];
+    const DESCRIPTORS: &'static [u8] = DESCRIPTORS;
 }}
 
 impl ::bff_engine::Typed for {ty} {{
@@ -188,7 +195,7 @@ impl<'c> From<::bff_engine::Client<'c, {ty}>> for {ty}Client<'c> {{
 impl {ty}Client<'_> {{
 "
         );
-        for (service, method, name) in self.methods()? {
+        for (service, method, name) in named {
             text += &generate_method(&ty, service, method, &name);
         }
         text += "}\n";
@@ -238,10 +245,10 @@ fn generate_method(
     // Writing to a String cannot fail.
     let _ = write!(
         text,
-        "    pub async fn {name}(&self, request: {request}) -> ::bff_engine::codegen::Result<{answer}> {{
+        "    pub async fn {name}(&self, request: impl ::bff_engine::codegen::Requested<{request}>) -> ::bff_engine::codegen::Result<{answer}> {{
         static METHOD: ::bff_engine::Method<{upstream}, {request}, {reply}> =
             ::bff_engine::Method::{kind}({path:?}){idempotent};
-        self.0.{call}(&METHOD, &request).await
+        self.0.{call}(&METHOD, &request.requested()?).await
     }}
 
 "

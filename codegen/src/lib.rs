@@ -26,6 +26,8 @@ mod services;
 
 use std::{env, fs, io, path::PathBuf};
 
+use prost::Message;
+
 pub use self::client::Upstream;
 use self::{client::Resolved, services::Collector};
 
@@ -119,6 +121,14 @@ impl Protos {
             .map_err(|error| Error::Protos(format!("{error:?}")))?;
         let collector = Collector::default();
         let write = |path: PathBuf, error| Error::Write { path, error };
+        let path = out.join("descriptors.bin");
+        let mut plain = descriptors.clone();
+        // Comments are for those who read the generated code.
+        plain
+            .file
+            .iter_mut()
+            .for_each(|file| file.source_code_info = None);
+        fs::write(&path, plain.encode_to_vec()).map_err(|error| write(path, error))?;
         prost_build::Config::new()
             .out_dir(&out)
             .include_file("messages.rs")
@@ -130,6 +140,7 @@ impl Protos {
         let services = collector.services();
         let resolved = Resolved::all(&self.upstreams, &services)?;
         let mut text = include_messages(&out)?;
+        text += "const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!(\"OUT_DIR\"), \"/descriptors.bin\"));\n\n";
         for upstream in &resolved {
             text += &upstream.generate()?;
         }

@@ -67,7 +67,7 @@ fn methods_take_requests_and_return_replies_whatever_package_they_are_in() {
         "const NAME: &'static str = \"catalog\"; const SERVICE: &'static str = \"catalog-srv\";",
         "/// Sells things.",
         "/// One product. /// indented",
-        "pub async fn get_product(&self, request: shop::catalog::v1::GetProductRequest) -> \
+        "pub async fn get_product(&self, request: impl ::bff_engine::codegen::Requested<shop::catalog::v1::GetProductRequest>) -> \
          ::bff_engine::codegen::Result<shop::catalog::v1::Product>",
         "Method::unary(\"/shop.catalog.v1.Catalog/GetProduct\").idempotent();",
         "Method::server_streaming(\"/shop.catalog.v1.Catalog/Watch\");",

@@ -1,7 +1,7 @@
 //! What the choice of an instance costs, and what a new list costs, at 10, 100 and 1000
 //! instances: a pick must not depend on their number.
 
-use bff_engine::testing::Picks;
+use bff_engine::internals::Picks;
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 use tokio::time::Instant;
 

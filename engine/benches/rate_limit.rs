@@ -1,7 +1,7 @@
 //! What the limiter costs a field that has a rule and one that has none, with one client and with
 //! a hundred thousand, in one run.
 
-use bff_engine::testing::{Client, Limits};
+use bff_engine::internals::{Client, Limits};
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 
 /// As far as `cargo bench` is concerned the limit is never reached.

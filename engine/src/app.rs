@@ -1,14 +1,17 @@
 //! The program as a whole: what its owner brings, put together with everything else.
 
-use std::{collections::HashSet, net::SocketAddr, sync::Arc, time::Duration};
+use std::{any::Any, collections::HashSet, net::SocketAddr, sync::Arc, time::Duration};
 
 use anyhow::Context;
 use arc_swap::ArcSwap;
 use async_graphql::{ObjectType, SchemaBuilder, SubscriptionType};
+use axum::Router;
 use tokio::net::TcpListener;
+use tower::{Layer, Service};
 use tracing::info;
 
 use crate::{
+    call::{Call, Failed, Reply},
     config::{self, Known, Live, Problem, Problems, Rules, Sources},
     discovery::{
         WatchOptions,
@@ -16,11 +19,12 @@ use crate::{
         registration::{Registrar, Registration},
     },
     graphql::{Execution, SchemaSource},
-    http::{self, Parts, Served, health::Readiness},
+    http::{self, Incoming, Parts, RequestData, Served, health::Readiness},
     rate_limit::{self, Limiter},
+    resilience::{Stack, breaker::BreakerChange},
     shutdown,
     telemetry::{metrics::Metrics, trace::Tracing},
-    upstream::{Description, Upstream, Upstreams},
+    upstream::{Description, Hooks, Upstream, Upstreams},
 };
 
 /// How long the last spans may take to leave.
@@ -31,6 +35,9 @@ pub struct Bff {
     name: &'static str,
     schema: SchemaSource,
     upstreams: Vec<Description>,
+    hooks: Hooks,
+    data: RequestData,
+    routes: Router,
 }
 
 impl Bff {
@@ -49,6 +56,9 @@ impl Bff {
             name,
             schema: SchemaSource::new(schema),
             upstreams: Vec::new(),
+            hooks: Hooks::default(),
+            data: RequestData::default(),
+            routes: Router::new(),
         }
     }
 
@@ -59,9 +69,60 @@ impl Bff {
         self
     }
 
+    /// The same with data that resolvers find as `ctx.data::<D>()`: made of each request, and over a
+    /// WebSocket of each connection.
+    pub fn data<D: Any + Send + Sync>(
+        mut self,
+        make: impl Fn(&Incoming<'_>) -> D + Send + Sync + 'static,
+    ) -> Self {
+        self.data.add(make);
+        self
+    }
+
+    /// The same with routes of the owner's beside its own. They are traced and measured like those.
+    pub fn routes(mut self, routes: Router) -> Self {
+        self.routes = self.routes.merge(routes);
+        self
+    }
+
+    /// The same with a tower layer around the calls to the upstream `U`: outermost, so that it sees a
+    /// call once and not its attempts. Of two layers the later one is the outer one.
+    pub fn layer<U: Upstream, L>(mut self, layer: L) -> Self
+    where
+        L: Layer<Stack> + Send + Sync + 'static,
+        L::Service: Service<
+                Call,
+                Response = Reply,
+                Error = Failed,
+                Future: Future<Output = Result<Reply, Failed>> + Send + 'static,
+            > + Clone
+            + Send
+            + Sync
+            + 'static,
+    {
+        self.hooks.add_layer::<U, L>(layer);
+        self
+    }
+
+    /// The same with a listener that is told of every change of a breaker's state, in order. It is
+    /// called on the way of the call that made the change, so it must not wait.
+    pub fn on_breaker_change(
+        mut self,
+        listener: impl Fn(&BreakerChange) + Send + Sync + 'static,
+    ) -> Self {
+        self.hooks.add_listener(listener);
+        self
+    }
+
     /// The schema in the schema definition language.
     pub fn sdl(&self) -> &str {
         self.schema.sdl()
+    }
+
+    /// The upstreams that its resolvers call.
+    #[cfg(feature = "made-up")]
+    pub(crate) fn upstreams(&self) -> &[Description] {
+        &self.upstreams
     }
 
     /// The name it has on the command line.
@@ -77,11 +138,13 @@ impl Bff {
         })
     }
 
-    /// Reads the configuration, Nacos included, and gets ready to serve.
+    /// Reads the configuration, Nacos included, and gets ready to serve: for tests, and for a `main` of
+    /// one's own. [`main`](Self::main) does this, and reads the process's arguments, sets up the log and
+    /// stops on signals.
     ///
     /// # Errors
     /// [`Problems`], all that the sources have.
-    pub async fn start(self, sources: &Sources) -> Result<Server, Problems> {
+    pub async fn build(self, sources: &Sources) -> Result<Server, Problems> {
         if let Some(problem) = self.schema.problem() {
             return Err(Problems(vec![Problem {
                 key: String::new(),
@@ -131,10 +194,10 @@ impl Server {
         listener: TcpListener,
         stop: impl Future<Output = ()> + Send + 'static,
     ) -> anyhow::Result<()> {
-        let Self { bff, live } = self;
         let bound = listener
             .local_addr()
             .context("the listener has no address")?;
+        let live = self.live.clone();
         let effective = live.now();
         let config = &effective.config;
         let consul = Consul::new(&config.consul)?;
@@ -145,15 +208,55 @@ impl Server {
             }
             false => None,
         };
+        let Assembled {
+            router,
+            reload,
+            readiness,
+            ..
+        } = self.assemble(&consul)?;
+        // Last, so that a start that fails leaves no entry behind.
+        let registrar = registration.map(|registration| {
+            Registrar::start(consul.clone(), registration, config.consul.heartbeat)
+        });
+        info!(address = %bound, consul = %consul.address(), "serving");
+        let serving = shutdown::serve_until(
+            listener,
+            router,
+            stop,
+            readiness,
+            registrar,
+            config.http.drain_timeout,
+        );
+        let outcome = tokio::select! {
+            served = serving => served.context("the listener failed"),
+            // Never ends.
+            () = live.each_change(effective.generation, |rules| reload.apply(rules)) => Ok(()),
+        };
+        reload.tracing.flush(FLUSH_TIMEOUT).await;
+        outcome
+    }
+
+    /// Puts everything together that answers requests; upstreams are watched from now on.
+    pub(crate) fn assemble(self, consul: &Consul) -> anyhow::Result<Assembled> {
+        let Self { bff, live } = self;
+        let effective = live.now();
+        let config = &effective.config;
         let times = WatchOptions {
             wait: config.consul.wait,
             empty_hold: config.consul.empty_hold,
         };
-        let metrics = Metrics::new()?;
+        let service = config.consul.service.as_str();
+        let metrics = Metrics::new(service)?;
         let meter = metrics.meter();
-        let tracing = Tracing::new(&config.telemetry, &meter)?;
-        let upstreams =
-            Upstreams::connect(&bff.upstreams, &config.upstreams, &consul, times, &meter);
+        let tracing = Tracing::new(&config.telemetry, service, &meter)?;
+        let upstreams = Upstreams::connect(
+            &bff.upstreams,
+            &config.upstreams,
+            consul,
+            times,
+            &meter,
+            &bff.hooks,
+        );
         bff.schema.register(&meter);
         let execution = Execution {
             slow: config.log.slow_operation,
@@ -174,34 +277,62 @@ impl Server {
         );
         let router = http::router(Parts {
             served: Arc::clone(&reload.served),
-            execution,
+            execution: execution.clone(),
+            data: bff.data.clone(),
+            routes: bff.routes,
             config: Arc::new(live.clone()),
             request_timeout: config.http.request_timeout,
             playground: config.graphql.playground,
             readiness: readiness.clone(),
             metrics,
-            tracing: tracing.clone(),
+            tracing,
         });
-        // Last, so that a start that fails leaves no entry behind.
-        let registrar = registration.map(|registration| {
-            Registrar::start(consul.clone(), registration, config.consul.heartbeat)
-        });
-        info!(address = %bound, consul = %consul.address(), "serving");
-        let serving = shutdown::serve_until(
-            listener,
+        Ok(Assembled {
             router,
-            stop,
+            reload,
             readiness,
-            registrar,
-            config.http.drain_timeout,
-        );
-        let outcome = tokio::select! {
-            served = serving => served.context("the listener failed"),
-            // Never ends.
-            () = live.each_change(effective.generation, |rules| reload.apply(rules)) => Ok(()),
+            #[cfg(feature = "testing")]
+            data: bff.data,
+            #[cfg(feature = "testing")]
+            execution,
+        })
+    }
+}
+
+/// What answers requests, without a listener.
+pub(crate) struct Assembled {
+    pub(crate) router: Router,
+    reload: Reload,
+    readiness: Readiness,
+    #[cfg(feature = "testing")]
+    data: RequestData,
+    #[cfg(feature = "testing")]
+    execution: Execution,
+}
+
+#[cfg(feature = "testing")]
+impl Assembled {
+    /// The answers to `request`, as over a WebSocket that began with `headers`.
+    pub(crate) fn subscribe(
+        &self,
+        request: async_graphql::Request,
+        headers: &axum::http::HeaderMap,
+        peer: SocketAddr,
+    ) -> impl futures_util::Stream<Item = async_graphql::Response> + Send + use<> {
+        let served = self.reload.served.load_full();
+        let incoming = Incoming {
+            headers,
+            peer,
+            connection_init: Some(&serde_json::Value::Null),
         };
-        tracing.flush(FLUSH_TIMEOUT).await;
-        outcome
+        let session = http::session(&served, &self.data, &incoming);
+        crate::graphql::execute_stream(
+            &served.executable,
+            &self.execution,
+            request,
+            Some(Arc::new(session)),
+            &crate::telemetry::trace::Span::default(),
+        )
     }
 }
 

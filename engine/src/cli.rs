@@ -142,7 +142,7 @@ async fn execute(
             // The log first, so that the rest can write to it.
             let loaded = sources.read(bff.known())?.with(None)?;
             let log = telemetry::init(&loaded.config.log);
-            let server = bff.start(&sources).await?;
+            let server = bff.build(&sources).await?;
             let live = server.live().clone();
             let effective = live.now();
             log.set(&effective.config.log.filter);

@@ -35,6 +35,11 @@ mod config;
 mod discovery;
 mod graphql;
 mod http;
+#[cfg(feature = "internals")]
+#[doc(hidden)]
+pub mod internals;
+#[cfg(feature = "made-up")]
+mod made_up;
 mod rate_limit;
 mod resilience;
 mod shutdown;
@@ -42,23 +47,41 @@ mod shutdown;
 mod simulation;
 mod telemetry;
 #[cfg(feature = "testing")]
-#[doc(hidden)]
 pub mod testing;
 mod types;
 mod upstream;
 
 pub use self::{
     app::{Bff, Server},
-    call::{Code, Method},
+    call::{Call, Code, Failed, Method, Reply},
     config::{Problem, Problems, Sources},
-    graphql::{CallExt, Client},
+    graphql::{
+        Answer, Any, AnyInput, Batch, BatchExt, Bytes, CallExt, Calls, Client, Duration, FromProto,
+        Int64, IntoProto, Json, Timestamp, UInt32, UInt64,
+    },
+    http::Incoming,
+    resilience::{
+        Stack,
+        breaker::{BreakerChange, State as BreakerState},
+    },
     shutdown::signal as stop_signal,
     upstream::{Typed, Upstream, UpstreamError},
 };
 
-/// What generated clients stand on; no part of the door.
+pub use bff_derive::{FromProto, IntoProto};
+
+/// What a file with resolvers uses.
+pub mod prelude {
+    pub use crate::{Answer, Batch, BatchExt, CallExt, Calls, FromProto, IntoProto};
+}
+
+// Derives name this crate by its name, also in its own tests and examples.
+extern crate self as bff_engine;
+
+/// What generated clients and derives stand on; no part of the door.
 #[doc(hidden)]
 pub mod codegen {
+    pub use crate::graphql::{Fill, PublishedEnum, Requested, TakenEnum};
     pub use async_graphql::Result;
     pub use futures_util::stream::BoxStream;
     pub use {prost, prost_types};

@@ -312,7 +312,7 @@ impl Stack {
         let balance = world.balance(Strategy::P2c, &members(0..4));
         let mut config = Config::default();
         change(&mut config);
-        let upstream = Arc::new(Connected::new("service", config, balance, &meter()));
+        let upstream = Arc::new(Connected::new("service", config, balance, &meter(), &[]));
         Self { world, upstream }
     }
 

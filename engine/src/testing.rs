@@ -1,231 +1,184 @@
-//! What tests and benches of other crates need to see of the inside. No part of the public door: it
-//! changes whenever the inside does.
+//! What an owner tests a schema with: the whole program but its listener, in the test's process, over
+//! services that are made up from the upstreams' descriptors. The feature `testing` brings it.
+//!
+//! ```no_run
+//! use bff_engine::{Bff, testing::TestBff};
+//! # fn shop() -> Bff { unimplemented!() }
+//!
+//! # #[tokio::main]
+//! # async fn main() -> anyhow::Result<()> {
+//! let shop = TestBff::start(shop()).await?;
+//! shop.made_up("catalog").on("GetProduct").fail(bff_engine::Code::Unavailable, "down");
+//! let answer = shop.query("{ product(id: \"1\") { name } hello { message } }").await;
+//! assert!(answer["data"]["product"].is_null());
+//! assert_eq!(answer["errors"][0]["extensions"]["code"], "UPSTREAM_UNAVAILABLE");
+//! # Ok(())
+//! # }
+//! ```
 
-mod graph;
+use std::{net::SocketAddr, path::Path};
 
-use std::{
-    convert::Infallible,
-    future::{Ready, ready},
-    hint::black_box,
-    net::SocketAddr,
-    sync::Arc,
-    task::{Context, Poll},
+use anyhow::Context;
+use async_graphql::Request;
+use axum::{
+    Router,
+    body::Body,
+    extract::ConnectInfo,
+    http::{self, HeaderMap, HeaderName, HeaderValue, header::CONTENT_TYPE},
 };
+use futures_util::{StreamExt, stream::BoxStream};
+use http_body_util::BodyExt;
+use serde_json::{Value, json};
+use tower::ServiceExt;
 
-use bytes::Bytes;
-use futures_util::{FutureExt, stream};
-use http::{HeaderMap, HeaderValue, Request, Response, header::CONTENT_TYPE, uri::Authority};
-use http_body::Frame;
-use http_body_util::StreamBody;
-use opentelemetry::metrics::{Meter, MeterProvider};
-use prost::Message;
-use tonic::{Status, body::Body};
-use tower::Service;
-
-pub use self::graph::Graph;
-pub use crate::call::{Counts, counts};
+pub use crate::made_up::{MadeUp, Received, Scripted};
 use crate::{
-    UpstreamError,
-    balance::Balance,
-    call::{
-        CallOptions, Config, Method, Strategy,
-        transport::{Connect, Http2},
-    },
-    discovery::{Instance, Members, parse_instances},
-    rate_limit::{self, ClientKey, Limiter},
-    upstream::Connected,
+    app::{Assembled, Bff},
+    config::Sources,
+    discovery::consul::Consul,
 };
 
-/// An upstream with the whole stack before it, without a server around it.
-#[derive(Clone)]
-pub struct Direct(Reached);
+/// Who the client of a test is.
+const CLIENT: SocketAddr =
+    SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 40_000);
 
-#[derive(Clone)]
-enum Reached {
-    BySockets(Arc<Connected<Http2>>),
-    Instantly(Arc<Connected<InstantReply>>),
+/// A program in a test's process, whose upstreams are made up. No port of its own, no Consul, no Nacos.
+pub struct TestBff {
+    assembled: Assembled,
+    services: Vec<MadeUp>,
+    headers: HeaderMap,
 }
 
-impl Direct {
-    /// The upstream `name` at `addrs`, with the defaults.
-    pub fn over(name: &'static str, addrs: &[SocketAddr]) -> Self {
-        let config = Config {
-            connect_timeout: std::time::Duration::from_millis(500),
-            ..Config::default()
-        };
-        let http2 = Http2::new(&config);
-        let addrs = addrs.iter().map(ToString::to_string);
-        Self(Reached::BySockets(connected(name, config, http2, addrs)))
-    }
-
-    /// Four instances that answer at once with `reply`.
-    pub fn instantly(reply: InstantReply) -> Self {
-        let addrs = (0..4).map(|n| format!("10.0.0.{n}:50051"));
-        let upstream = connected("instantly", Config::default(), reply, addrs);
-        Self(Reached::Instantly(upstream))
-    }
-
-    /// Calls a unary method.
+impl TestBff {
+    /// `bff` with its defaults.
     ///
     /// # Errors
-    /// [`UpstreamError`], as a resolver gets it.
-    pub async fn unary<U, Q, R>(
-        &self,
-        method: &'static Method<U, Q, R>,
-        request: &Q,
-    ) -> Result<R, UpstreamError>
-    where
-        Q: Message,
-        R: Message + Default + 'static,
-    {
-        let options = CallOptions::default();
-        match &self.0 {
-            Reached::BySockets(upstream) => upstream.unary(method, request, options).await,
-            Reached::Instantly(upstream) => upstream.unary(method, request, options).await,
+    /// When an upstream's client is not generated.
+    pub async fn start(bff: Bff) -> anyhow::Result<Self> {
+        Self::with(bff, None, &[]).await
+    }
+
+    /// `bff` with a configuration file and with single keys, such as `("http.request_timeout", "1s")`.
+    /// Where its upstreams are, and what it registers, is not taken from them.
+    ///
+    /// # Errors
+    /// When an upstream's client is not generated, or the configuration is not good.
+    pub async fn with(
+        bff: Bff,
+        file: Option<&Path>,
+        keys: &[(&str, &str)],
+    ) -> anyhow::Result<Self> {
+        let mut services = Vec::new();
+        let mut flags = vec![("consul.register".to_owned(), "false".to_owned())];
+        flags.extend(
+            keys.iter()
+                .map(|(key, value)| ((*key).to_owned(), (*value).to_owned())),
+        );
+        for upstream in bff.upstreams() {
+            let service = MadeUp::of(upstream.name, upstream.descriptors).await?;
+            flags.push((
+                format!("upstreams.{}.endpoints", upstream.name),
+                json!([format!("http://{}", service.addr())]).to_string(),
+            ));
+            services.push(service);
         }
+        let sources = Sources {
+            file: file.map(Into::into),
+            flags,
+            ..Sources::default()
+        };
+        let server = bff.build(&sources).await?;
+        let consul = Consul::new(&server.live().now().config.consul)?;
+        Ok(Self {
+            assembled: server.assemble(&consul)?,
+            services,
+            headers: HeaderMap::new(),
+        })
+    }
+
+    /// The same, sending a header with each request from now on.
+    ///
+    /// # Panics
+    /// When it is no header.
+    #[must_use]
+    #[expect(
+        clippy::expect_used,
+        reason = "a test that sends no header tests something else"
+    )]
+    pub fn header(mut self, name: &str, value: &str) -> Self {
+        let name: HeaderName = name.parse().expect("a header's name");
+        self.headers.insert(
+            name,
+            HeaderValue::try_from(value).expect("a header's value"),
+        );
+        self
+    }
+
+    /// The service that stands for an upstream.
+    ///
+    /// # Panics
+    /// When there is no such upstream.
+    pub fn made_up(&self, upstream: &str) -> &MadeUp {
+        let found = self
+            .services
+            .iter()
+            .find(|service| service.name() == upstream);
+        found.unwrap_or_else(|| {
+            let known: Vec<_> = self.services.iter().map(MadeUp::name).collect();
+            panic!("there is no upstream {upstream}, only {}", known.join(", "))
+        })
+    }
+
+    /// The answer to a query or a mutation: `data` and `errors`.
+    ///
+    /// # Panics
+    /// When the answer is no JSON.
+    pub async fn query(&self, query: &str) -> Value {
+        self.request(&json!({ "query": query })).await
+    }
+
+    /// The answer to a whole request: `query`, `variables`, `operationName`.
+    ///
+    /// # Panics
+    /// When the answer is no JSON.
+    #[expect(clippy::expect_used, reason = "a test without an answer has failed")]
+    pub async fn request(&self, request: &Value) -> Value {
+        let answer = self.post(request).await.expect("an answer");
+        serde_json::from_slice(&answer).unwrap_or_else(|error| {
+            panic!("{error}: {}", String::from_utf8_lossy(&answer));
+        })
+    }
+
+    async fn post(&self, request: &Value) -> anyhow::Result<bytes::Bytes> {
+        let mut posted = http::Request::post("/graphql").body(Body::from(request.to_string()))?;
+        *posted.headers_mut() = self.headers.clone();
+        let json = HeaderValue::from_static("application/json");
+        posted.headers_mut().insert(CONTENT_TYPE, json);
+        posted.extensions_mut().insert(ConnectInfo(CLIENT));
+        let router: Router = self.assembled.router.clone();
+        let answer = router.oneshot(posted).await?;
+        let body = answer.into_body().collect().await;
+        Ok(body.context("the answer was cut off")?.to_bytes())
+    }
+
+    /// The answers to a subscription, as over a WebSocket; dropping the stream ends it.
+    ///
+    /// # Panics
+    /// When an answer is no JSON.
+    pub fn subscribe(&self, query: &str) -> BoxStream<'static, Value> {
+        let answers = self
+            .assembled
+            .subscribe(Request::new(query), &self.headers, CLIENT);
+        answers
+            .map(|answer| serde_json::to_value(answer).unwrap_or_default())
+            .boxed()
     }
 }
 
-impl std::fmt::Debug for Direct {
+impl std::fmt::Debug for TestBff {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Direct")
-    }
-}
-
-fn connected<C: Connect>(
-    name: &'static str,
-    config: Config,
-    connect: C,
-    addrs: impl Iterator<Item = String>,
-) -> Arc<Connected<C>> {
-    let balance = Balance::new(name, &config, connect);
-    balance.apply(&Members::Known(
-        addrs
-            .filter_map(|addr| Some(instance(addr.parse().ok()?, 1)))
-            .collect(),
-    ));
-    Arc::new(Connected::new(name, config, balance, &meter()))
-}
-
-fn instance(address: Authority, weight: u32) -> Instance {
-    Instance { address, weight }
-}
-
-fn meter() -> Meter {
-    opentelemetry::metrics::noop::NoopMeterProvider::new().meter("testing")
-}
-
-/// A channel that answers every call at once with the same message.
-#[derive(Clone, Debug)]
-pub struct InstantReply(Bytes);
-
-impl InstantReply {
-    /// Answers with `message`.
-    pub fn new(message: &impl Message) -> Self {
-        let message = message.encode_to_vec();
-        let mut frame = vec![0];
-        frame.extend((message.len() as u32).to_be_bytes());
-        frame.extend(message);
-        Self(frame.into())
-    }
-}
-
-impl Connect for InstantReply {
-    type Channel = Self;
-
-    fn connect(&self, _: &Authority) -> Self {
-        self.clone()
-    }
-}
-
-impl Service<Request<Body>> for InstantReply {
-    type Response = Response<Body>;
-    type Error = Infallible;
-    type Future = Ready<Result<Response<Body>, Infallible>>;
-
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, _: Request<Body>) -> Self::Future {
-        let mut trailers = HeaderMap::new();
-        trailers.insert("grpc-status", HeaderValue::from_static("0"));
-        let frames: [Result<_, Status>; 2] = [
-            Ok(Frame::data(self.0.clone())),
-            Ok(Frame::trailers(trailers)),
-        ];
-        let mut response = Response::new(Body::new(StreamBody::new(stream::iter(frames))));
-        let grpc = HeaderValue::from_static("application/grpc");
-        response.headers_mut().insert(CONTENT_TYPE, grpc);
-        ready(Ok(response))
-    }
-}
-
-/// A balancer, for the price of a pick and of a new list.
-#[derive(Debug)]
-pub struct Picks(Balance<InstantReply>);
-
-impl Picks {
-    /// One without instances.
-    pub fn new(p2c: bool) -> Self {
-        let config = Config {
-            balancer: match p2c {
-                true => Strategy::P2c,
-                false => Strategy::Random,
-            },
-            ..Config::default()
-        };
-        Self(Balance::new("bench", &config, InstantReply(Bytes::new())))
-    }
-
-    /// Parses and applies a list as Consul answers it; returns how long it is.
-    pub fn apply(&self, body: &[u8]) -> usize {
-        let list = parse_instances(body).unwrap_or_default();
-        let length = list.len();
-        self.0.apply(&Members::Known(list.into()));
-        length
-    }
-
-    /// Picks an instance.
-    pub fn pick(&self, now: tokio::time::Instant) {
-        black_box(self.0.pick_only(now));
-    }
-}
-
-/// A limiter, for the price of a field with a rule and of one without.
-#[derive(Debug)]
-pub struct Limits(Limiter);
-
-/// A client as the limiter sees it.
-#[derive(Clone, Copy, Debug)]
-pub struct Client(ClientKey);
-
-impl Client {
-    /// The fingerprint of `identity`.
-    pub fn new(identity: &str) -> Self {
-        Self(ClientKey::of(identity))
-    }
-}
-
-impl Limits {
-    /// The rules of a `[rate_limit]` section.
-    ///
-    /// # Errors
-    /// When it is none.
-    pub fn new(section: &str) -> anyhow::Result<Self> {
-        let config: rate_limit::Config = toml_edit::de::from_str(section)?;
-        Ok(Self(Limiter::new(&config)))
-    }
-
-    /// Whether `client` may ask for `Query.field`.
-    pub fn allows(&self, field: &str, client: Client) -> bool {
-        match self.0.rules("Query", field) {
-            None => true,
-            Some(rules) => self
-                .0
-                .take(rules, client.0)
-                .now_or_never()
-                .is_some_and(|taken| taken.is_ok()),
-        }
+        f.debug_struct("TestBff")
+            .field("services", &self.services)
+            .finish()
     }
 }

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use bff_engine::{Method, testing::Direct};
+use bff_engine::{Method, internals::Direct};
 use bff_tests::{chaos::Network, fixtures::greeter::GreeterFixture};
 use proto::helloworld::{HelloReply, HelloRequest};
 use tokio::{

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use bff_engine::{
     Method,
-    testing::{Direct, InstantReply},
+    internals::{Direct, InstantReply},
 };
 use criterion::{Criterion, criterion_group, criterion_main};
 use proto::helloworld::{HelloReply, HelloRequest, greeter_client::GreeterClient};

@@ -17,7 +17,7 @@ use std::{
 use axum::{Json, Router, extract::State, routing::post};
 use bff_engine::{
     Method,
-    testing::{Direct, InstantReply, counts},
+    internals::{Direct, InstantReply, counts},
 };
 use bff_tests::{TestBff, fixtures::greeter::GreeterFixture};
 use proto::helloworld::{HelloReply, HelloRequest, greeter_client::GreeterClient};

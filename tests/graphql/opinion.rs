@@ -12,7 +12,7 @@ use std::{
 };
 
 use async_graphql::Value;
-use bff_engine::testing::Graph;
+use bff_engine::internals::Graph;
 use bff_tests::everything::{Calls, everything};
 use serde::{Deserialize, Serialize};
 

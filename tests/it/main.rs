@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
 
 mod architecture;
+mod batch;
 mod cli;
 mod codegen;
 mod consul_contract;

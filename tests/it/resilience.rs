@@ -3,7 +3,7 @@
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
-use bff_engine::{Method, testing::Direct};
+use bff_engine::{Method, internals::Direct};
 use bff_tests::{
     Load, TestBff,
     chaos::Network,

@@ -12,7 +12,7 @@ use async_graphql::{
     Context, Enum, Error, ID, InputObject, Interface, MaybeUndefined, Object, OneofObject, Result,
     Schema, SchemaBuilder, Subscription, Union,
 };
-use bff_engine::{Bff, testing::Graph};
+use bff_engine::{Bff, internals::Graph};
 use futures_util::{Stream, stream};
 use serde_json::{Map, Value, json};
 

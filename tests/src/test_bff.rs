@@ -59,7 +59,7 @@ impl TestBffBuilder {
             ..Sources::default()
         };
         let program = self.program.unwrap_or_else(bff::bff);
-        let server = program.start(&sources).await;
+        let server = program.build(&sources).await;
         let server = server.expect("a good configuration");
         let listener = TcpListener::bind(("127.0.0.1", 0))
             .await

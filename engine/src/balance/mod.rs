@@ -194,7 +194,7 @@ impl<C: Connect> Balance<C> {
     }
 
     /// The address the next call would go to, without sending one: what a bench measures.
-    #[cfg(feature = "testing")]
+    #[cfg(feature = "internals")]
     pub(crate) fn pick_only(&self, now: Instant) -> Option<Authority> {
         let view = self.shared.view.load();
         picker::pick(

@@ -1,12 +1,16 @@
 //! `[upstreams.<name>]`: how one service is found and called. Every value is stated here once, its
 //! default beside it.
 
-use std::time::Duration;
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+    time::Duration,
+};
 
 use garde::Validate;
 use serde::{Deserialize, Serialize};
 
-use super::forward::ForwardedHeader;
+use super::{forward::ForwardedHeader, method::RawMethod};
 use crate::types::{BaseUrl, ServiceName, ms, secs, within};
 
 /// How one gRPC service is found and called.
@@ -55,6 +59,11 @@ pub(crate) struct Config {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[garde(skip)]
     pub(crate) forward: Vec<ForwardedHeader>,
+    /// `[upstreams.<name>.methods.<Method>]`: what is different for one method, by its name, or as
+    /// `package.Service/Method` where several services have one of that name.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    #[garde(custom(methods_fit(self.timeout)), dive)]
+    pub(crate) methods: BTreeMap<String, MethodConfig>,
     /// When a failed call is tried again.
     #[garde(dive)]
     pub(crate) retry: RetryConfig,
@@ -67,6 +76,12 @@ pub(crate) struct Config {
 }
 
 impl Config {
+    /// How long the longest call may take, whatever its method.
+    pub(crate) fn longest_timeout(&self) -> Duration {
+        let methods = self.methods.values().filter_map(|method| method.timeout);
+        methods.fold(self.timeout, Duration::max)
+    }
+
     /// How long one attempt may take.
     pub(crate) fn attempt_timeout(&self) -> Duration {
         self.attempt_timeout
@@ -87,10 +102,148 @@ impl Default for Config {
             connect_timeout: Duration::from_millis(200),
             keepalive: Duration::from_secs(10),
             forward: Vec::new(),
+            methods: BTreeMap::new(),
             retry: RetryConfig::default(),
             breaker: BreakerConfig::default(),
             ejection: EjectionConfig::default(),
         }
+    }
+}
+
+/// What is different for one method; what is absent is the upstream's.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize, Validate)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct MethodConfig {
+    /// Whether running it twice does no more than running it once, so that it may be retried when it is
+    /// not known whether it ran. Absent: what its proto file says.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[garde(skip)]
+    pub(crate) idempotent: Option<bool>,
+    /// Deadline of a whole call.
+    #[serde(with = "humantime_serde", skip_serializing_if = "Option::is_none")]
+    #[garde(inner(custom(within(ms(10)..=secs(300)))))]
+    pub(crate) timeout: Option<Duration>,
+    /// How long one attempt may take. Absent: the upstream's, or half of a shorter `timeout`.
+    #[serde(with = "humantime_serde", skip_serializing_if = "Option::is_none")]
+    #[garde(inner(custom(within(ms(1)..=secs(300)))))]
+    pub(crate) attempt_timeout: Option<Duration>,
+    /// When a failed call is tried again.
+    #[garde(dive)]
+    pub(crate) retry: MethodRetryConfig,
+}
+
+/// What is different for the retries of one method. The budget is the upstream's.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize, Validate)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct MethodRetryConfig {
+    /// Attempts per call, the first included.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[garde(inner(range(min = 1, max = 10)))]
+    pub(crate) max_attempts: Option<u32>,
+    /// Upper bound of the random pause before the second attempt.
+    #[serde(with = "humantime_serde", skip_serializing_if = "Option::is_none")]
+    #[garde(inner(custom(within(ms(0)..=secs(10)))))]
+    pub(crate) backoff: Option<Duration>,
+    /// Upper bound of any pause.
+    #[serde(with = "humantime_serde", skip_serializing_if = "Option::is_none")]
+    #[garde(inner(custom(within(ms(0)..=secs(60)))))]
+    pub(crate) backoff_max: Option<Duration>,
+}
+
+/// What is effective for the calls to one upstream.
+#[derive(Clone, Debug)]
+pub(crate) struct Effective {
+    /// For methods that have nothing of their own.
+    pub(crate) config: Arc<Config>,
+    methods: HashMap<String, ForMethod>,
+}
+
+/// What is effective for the calls of one method.
+#[derive(Clone, Debug)]
+pub(crate) struct ForMethod {
+    pub(crate) config: Arc<Config>,
+    /// If it is not as its proto file says.
+    pub(crate) idempotent: Option<bool>,
+}
+
+impl From<Arc<Config>> for ForMethod {
+    fn from(config: Arc<Config>) -> Self {
+        Self {
+            config,
+            idempotent: None,
+        }
+    }
+}
+
+impl Effective {
+    /// What `config` says.
+    pub(crate) fn new(config: Config) -> Self {
+        let methods = config.methods.iter().map(|(name, method)| {
+            let of_method = ForMethod {
+                config: Arc::new(method.over(&config)),
+                idempotent: method.idempotent,
+            };
+            (name.clone(), of_method)
+        });
+        Self {
+            methods: methods.collect(),
+            config: Arc::new(config),
+        }
+    }
+
+    /// What is effective for `method`.
+    pub(crate) fn of(&self, method: &RawMethod) -> ForMethod {
+        let whole = method.name();
+        let short = whole.rsplit('/').next().unwrap_or(whole);
+        // Nearly always there are none.
+        let own = match self.methods.is_empty() {
+            true => None,
+            false => self.methods.get(whole).or_else(|| self.methods.get(short)),
+        };
+        own.cloned()
+            .unwrap_or_else(|| Arc::clone(&self.config).into())
+    }
+}
+
+impl MethodConfig {
+    /// The upstream's `config` with what is different for the method.
+    fn over(&self, config: &Config) -> Config {
+        let timeout = self.timeout.unwrap_or(config.timeout);
+        let attempt_timeout = self.attempt_timeout.or_else(|| {
+            let of_upstream = config.attempt_timeout();
+            Some(match of_upstream < timeout {
+                true => of_upstream,
+                false => timeout / 2,
+            })
+        });
+        let mut retry = config.retry.clone();
+        retry.max_attempts = self.retry.max_attempts.unwrap_or(retry.max_attempts);
+        retry.backoff = self.retry.backoff.unwrap_or(retry.backoff);
+        retry.backoff_max = self.retry.backoff_max.unwrap_or(retry.backoff_max);
+        Config {
+            timeout,
+            attempt_timeout,
+            retry,
+            methods: BTreeMap::new(),
+            ..config.clone()
+        }
+    }
+}
+
+fn methods_fit(
+    timeout: Duration,
+) -> impl FnOnce(&BTreeMap<String, MethodConfig>, &()) -> garde::Result {
+    move |methods, ()| {
+        for (name, method) in methods {
+            if let Some(attempt) = method.attempt_timeout
+                && let Err(error) = below(method.timeout.unwrap_or(timeout))(&attempt, &())
+            {
+                return Err(garde::Error::new(format!(
+                    "{name}.attempt_timeout: {error}"
+                )));
+            }
+        }
+        Ok(())
     }
 }
 

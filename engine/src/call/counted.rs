@@ -1,5 +1,5 @@
 //! The three things that a call should be sparing with, behind one name each: reading the clock,
-//! boxing a future, starting a timer. The feature `testing` counts them per thread, so that a test
+//! boxing a future, starting a timer. The feature `internals` counts them per thread, so that a test
 //! can hold the numbers; without it these are the things themselves.
 
 use std::{future::Future, pin::Pin};
@@ -34,16 +34,16 @@ enum Counted {
     Timer,
 }
 
-#[cfg(not(feature = "testing"))]
+#[cfg(not(feature = "internals"))]
 #[inline]
 fn count(_: Counted) {}
 
-#[cfg(feature = "testing")]
+#[cfg(feature = "internals")]
 use self::counting::count;
-#[cfg(feature = "testing")]
+#[cfg(feature = "internals")]
 pub use self::counting::{Counts, counts};
 
-#[cfg(feature = "testing")]
+#[cfg(feature = "internals")]
 mod counting {
     use std::cell::Cell;
 

@@ -8,7 +8,7 @@ use super::{Code, Outcome, Timing};
 
 /// A call, or one attempt of it, that ended without a reply, and what that means.
 #[derive(Debug)]
-pub(crate) struct Failed(Box<Inner>);
+pub struct Failed(Box<Inner>);
 
 #[derive(Debug)]
 struct Inner {
@@ -18,6 +18,22 @@ struct Inner {
 }
 
 impl Failed {
+    /// A call that a layer of an owner's refuses: nothing is sent, and the field's error has this status.
+    /// `reason` is for the log.
+    pub fn refused(code: Code, reason: impl Into<String>) -> Self {
+        let error = CallError::Peer {
+            code,
+            message: reason.into(),
+            pushback: None,
+        };
+        Self::unsent(error, super::now())
+    }
+
+    /// Its gRPC status.
+    pub fn code(&self) -> Code {
+        self.outcome().code
+    }
+
     /// A call that ended with `error` at `now`, before anything was sent.
     pub(crate) fn unsent(error: impl Into<CallError>, now: Instant) -> Self {
         Self::new(error, &Timing::none(now), now)

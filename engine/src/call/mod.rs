@@ -25,28 +25,31 @@ use http::{HeaderMap, uri::Authority};
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
-#[cfg(feature = "testing")]
+#[cfg(feature = "internals")]
 pub use self::counted::{Counts, counts};
-pub use self::{code::Code, method::Method};
+pub use self::{code::Code, error::Failed, method::Method, reply::Reply};
 pub(crate) use self::{
-    config::{BreakerConfig, BreakerMode, Config, EjectionConfig, RetryConfig, Strategy},
+    config::{
+        BreakerConfig, BreakerMode, Config, Effective, EjectionConfig, ForMethod, RetryConfig,
+        Strategy,
+    },
     counted::{BoxFuture, boxed, now, timeout_at},
     error::{
-        AttemptElapsed, BadReply, CallError, CircuitOpen, Failed, Lost, NoInstance, NoTimeLeft,
-        Overloaded, Pushback,
+        AttemptElapsed, BadReply, CallError, CircuitOpen, Lost, NoInstance, NoTimeLeft, Overloaded,
+        Pushback,
     },
     forward::{ForwardedHeader, forwarded},
     guard::{Guard, Guarded},
     layer::{Around, AroundLayer, CallService},
     method::RawMethod,
     outcome::{Effect, Outcome, Reason, Retry, TOO_LITTLE, Timing},
-    reply::{Decoded, Messages, Reply, ReplyBody},
+    reply::{Decoded, Messages, ReplyBody},
 };
 use crate::telemetry::trace::Span;
 
-/// One attempt of a call on its way down the stack. A clone is another attempt of the same call.
+/// A call on its way down the layers, and in the inner ones an attempt of it. A clone is another attempt of the same call.
 #[derive(Clone, Debug)]
-pub(crate) struct Call {
+pub struct Call {
     /// What all attempts share.
     pub(crate) context: Arc<CallContext>,
     /// When the call has to be answered, all its attempts included. Layers only bring it forward.
@@ -70,6 +73,8 @@ pub(crate) struct CallContext {
     pub(crate) message: Bytes,
     /// The upstream's configuration when the call began: a change acts on the next call.
     pub(crate) config: Arc<Config>,
+    /// Whether it may be retried when it is not known whether it ran.
+    pub(crate) idempotent: bool,
     /// Whether the client chose the deadline: then an upstream that misses it is not at fault.
     pub(crate) client_deadline: bool,
     /// The call's span; attempts are its children.
@@ -91,13 +96,40 @@ pub(crate) struct Attempt {
 }
 
 impl Call {
+    /// What is called: `package.Service/Method`.
+    pub fn method(&self) -> &'static str {
+        self.context.method.name()
+    }
+
+    /// The encoded request.
+    pub fn message(&self) -> &Bytes {
+        &self.context.message
+    }
+
+    /// Metadata that the upstream is sent; gRPC's own is added later.
+    pub fn headers(&self) -> &HeaderMap {
+        &self.headers
+    }
+
+    /// The same, to change it.
+    pub fn headers_mut(&mut self) -> &mut HeaderMap {
+        &mut self.headers
+    }
+
+    /// When the call has to be answered, as far as the request says so; the upstream's own timeout
+    /// comes on top.
+    pub fn deadline(&self) -> Option<Instant> {
+        self.deadline
+    }
+
     /// The first, and so far the only, attempt of a call.
     pub(crate) fn new(
         method: &'static RawMethod,
         message: Bytes,
-        config: Arc<Config>,
+        settings: impl Into<ForMethod>,
         options: CallOptions,
     ) -> Self {
+        let ForMethod { config, idempotent } = settings.into();
         let headers = match &options.forwarded {
             Some(headers) => forwarded(headers, &config.forward),
             None => HeaderMap::new(),
@@ -116,6 +148,7 @@ impl Call {
                 method,
                 message,
                 config,
+                idempotent: idempotent.unwrap_or(method.idempotent),
                 client_deadline: options.client_deadline,
                 span: options.span,
                 attempted: Mutex::default(),

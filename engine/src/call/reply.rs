@@ -37,7 +37,7 @@ impl fmt::Debug for Decoded {
 
 /// The answer to a call.
 #[derive(Debug)]
-pub(crate) struct Reply {
+pub struct Reply {
     /// When it was complete; of a stream, when its first message arrived.
     pub(crate) at: Instant,
     /// Its messages.

@@ -36,6 +36,17 @@ impl Known {
                 problem(&["upstreams", name], message);
             }
         }
+        for known in &self.upstreams {
+            let methods = configured.get(known.name).map(|upstream| &upstream.methods);
+            for name in methods.into_iter().flat_map(|methods| methods.keys()) {
+                if let Some(nearest) = known.unknown_method(name) {
+                    let path = ["upstreams", known.name, "methods", name];
+                    let message =
+                        format!("the upstream has no such method, did you mean `{nearest}`?");
+                    problem(&path, message);
+                }
+            }
+        }
         config.upstreams = self
             .upstreams
             .iter()

@@ -14,7 +14,7 @@ pub(crate) struct Config {
     /// The local agent's HTTP API.
     #[garde(skip)]
     pub(crate) address: BaseUrl,
-    /// ACL token; it needs `service:read` on the upstreams and `service:write` on `bff`.
+    /// ACL token; it needs `service:read` on the upstreams and `service:write` on `service`.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[garde(inner(custom(fits_a_header)))]
     pub(crate) token: Option<Secret>,
@@ -38,9 +38,13 @@ pub(crate) struct Config {
     #[serde(with = "humantime_serde")]
     #[garde(custom(within(secs(0)..=secs(3600))))]
     pub(crate) empty_hold: Duration,
-    /// Whether this program registers itself as service `bff`.
+    /// Whether this program registers itself.
     #[garde(skip)]
     pub(crate) register: bool,
+    /// The service name that it registers under, and that its traces and metrics carry: two BFFs are two
+    /// services.
+    #[garde(skip)]
+    pub(crate) service: crate::types::ServiceName,
     /// `host:port` under which Consul reaches this program; absent means the listen address.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[garde(custom(host_and_port))]
@@ -77,6 +81,7 @@ impl Default for Config {
             wait: Duration::from_secs(30),
             empty_hold: Duration::from_secs(60),
             register: true,
+            service: crate::types::ServiceName::bff(),
             advertise: None,
             check_interval: Duration::from_secs(5),
             heartbeat: Duration::from_secs(5),

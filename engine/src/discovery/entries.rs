@@ -53,7 +53,7 @@ pub(super) fn instances(entries: Vec<ServiceEntry>) -> Result<Vec<Instance>, Con
 ///
 /// # Errors
 /// [`ConsulError::Failed`] when it is no such body, or lists only what cannot be called.
-#[cfg(any(test, feature = "testing"))]
+#[cfg(any(test, feature = "internals"))]
 pub(crate) fn parse_instances(body: &[u8]) -> Result<Vec<Instance>, ConsulError> {
     let entries =
         serde_json::from_slice(body).map_err(|error| ConsulError::Failed(error.to_string()))?;

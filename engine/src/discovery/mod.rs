@@ -20,7 +20,7 @@ use std::{sync::Arc, time::Duration};
 use http::uri::Authority;
 use tokio::{sync::watch as channel, time::Instant};
 
-#[cfg(any(test, feature = "testing"))]
+#[cfg(any(test, feature = "internals"))]
 pub(crate) use self::entries::parse_instances;
 pub(crate) use self::{
     config::Config,

@@ -36,9 +36,6 @@ pub(crate) struct Registration {
     pub(crate) critical_after: Duration,
 }
 
-/// The service name this program registers under.
-const SERVICE: &str = "bff";
-
 impl Registration {
     /// The entry of a BFF that listens on `bound`.
     ///
@@ -67,9 +64,10 @@ impl Registration {
         } else {
             host.clone()
         };
+        let service = config.service.as_str();
         Ok(Self {
-            id: format!("{SERVICE}-{host}-{port}").replace(':', "-"),
-            service: SERVICE.to_owned(),
+            id: format!("{service}-{host}-{port}").replace(':', "-"),
+            service: service.to_owned(),
             check_url: format!("http://{url_host}:{port}/readyz"),
             host,
             port,

@@ -8,7 +8,11 @@ use http::HeaderMap;
 use opentelemetry::{KeyValue, trace::SpanKind};
 use prost::Message;
 
-use super::error;
+use super::{
+    batch::{Batch, Batches},
+    error,
+    fields::Answer,
+};
 use crate::{
     call::{CallOptions, Method, transport::Http2},
     telemetry::trace::Span,
@@ -42,29 +46,121 @@ use crate::{
 /// With a client that `bff-codegen` made, that is `ctx.to::<Greeter>().say_hello(name).await`.
 pub trait CallExt {
     /// An upstream's own client.
-    fn to<U: Typed>(&self) -> U::Client<'_>;
+    fn to<U: Typed>(&self) -> U::Client<'_> {
+        self.client::<U>().into()
+    }
 
     /// What an upstream's own client stands on.
     fn client<U: Upstream>(&self) -> Client<'_, U>;
 }
 
 impl CallExt for Context<'_> {
-    fn to<U: Typed>(&self) -> U::Client<'_> {
-        self.client::<U>().into()
-    }
-
     fn client<U: Upstream>(&self) -> Client<'_, U> {
         Client {
-            ctx: self,
+            caller: Caller::Field(self),
             upstream: PhantomData,
         }
     }
 }
 
-/// Calls to the upstream `U` for one field.
+/// Loaders, from a resolver's context.
+pub trait BatchExt {
+    /// What there is for `key`, asked for with all other keys of its type that the fields of its level
+    /// ask for.
+    fn batch<B: Batch>(&self, key: B) -> impl Future<Output = Answer<B::Value>> + Send;
+}
+
+impl BatchExt for Context<'_> {
+    async fn batch<B: Batch>(&self, key: B) -> Answer<B::Value> {
+        match self.data::<Batches>() {
+            Ok(batches) => batches.ask(key, || Calls::of(self)).await,
+            Err(error) => error.into(),
+        }
+    }
+}
+
+/// Calls to upstreams outside of a field, with all that a call made for a field has: the request's
+/// deadline, trace and forwarded headers.
+#[derive(Clone, Debug)]
+pub struct Calls {
+    upstreams: Option<Upstreams>,
+    options: CallOptions,
+    /// Calls are made within it.
+    operation: Span,
+}
+
+impl Calls {
+    fn of(ctx: &Context<'_>) -> Self {
+        Self {
+            upstreams: ctx.data_opt::<Upstreams>().cloned(),
+            options: passed_on(ctx),
+            operation: ctx.data_opt::<Span>().cloned().unwrap_or_default(),
+        }
+    }
+}
+
+impl CallExt for Calls {
+    fn client<U: Upstream>(&self) -> Client<'_, U> {
+        Client {
+            caller: Caller::Batch(self),
+            upstream: PhantomData,
+        }
+    }
+}
+
+/// Calls to the upstream `U` for one field, or for a batch.
 pub struct Client<'c, U> {
-    ctx: &'c Context<'c>,
+    caller: Caller<'c>,
     upstream: PhantomData<fn() -> U>,
+}
+
+#[derive(Clone, Copy)]
+enum Caller<'c> {
+    Field(&'c Context<'c>),
+    Batch(&'c Calls),
+}
+
+impl Caller<'_> {
+    fn upstream<U: Upstream>(&self) -> Result<&Connected<Http2>> {
+        let upstreams = match self {
+            Self::Field(ctx) => ctx.data_opt::<Upstreams>(),
+            Self::Batch(calls) => calls.upstreams.as_ref(),
+        };
+        let upstream = upstreams.and_then(|upstreams| upstreams.get::<U>());
+        upstream.ok_or_else(|| {
+            let name = U::NAME;
+            Error::new(format!("the upstream {name} is not part of this program"))
+        })
+    }
+
+    /// What a call should know: the request's deadline, shared by all fields, and a span of its own.
+    fn options<U: Upstream>(&self) -> CallOptions {
+        match self {
+            Self::Field(ctx) => {
+                // The operation's span, or in a subscription the one that was started for it.
+                let operation = ctx.data_opt::<Span>().cloned().unwrap_or_default();
+                let name = ctx.field().name();
+                let span = operation.child(SpanKind::Internal, || {
+                    let path = ctx.path_node.as_ref().map(ToString::to_string);
+                    let attributes = vec![
+                        KeyValue::new("graphql.field.name", name.to_owned()),
+                        KeyValue::new("graphql.field.path", path.unwrap_or_default()),
+                    ];
+                    (name.to_owned(), attributes)
+                });
+                CallOptions {
+                    span,
+                    ..passed_on(ctx)
+                }
+            }
+            Self::Batch(calls) => CallOptions {
+                span: calls.operation.child(SpanKind::Internal, || {
+                    (format!("batch {}", U::NAME), Vec::new())
+                }),
+                ..calls.options.clone()
+            },
+        }
+    }
 }
 
 impl<U> std::fmt::Debug for Client<'_, U> {
@@ -83,8 +179,9 @@ impl<U: Upstream> Client<'_, U> {
         Q: Message,
         R: Message + Default + 'static,
     {
-        let upstream = upstream::<U>(self.ctx)?;
-        let answer = upstream.unary(method, request, options(self.ctx)).await;
+        let upstream = self.caller.upstream::<U>()?;
+        let options = self.caller.options::<U>();
+        let answer = upstream.unary(method, request, options).await;
         answer.map_err(|failed| error::upstream(&failed))
     }
 
@@ -102,8 +199,9 @@ impl<U: Upstream> Client<'_, U> {
         Q: Message,
         R: Message + Default + 'static,
     {
-        let upstream = upstream::<U>(self.ctx)?;
-        let answer = upstream.server_streaming(method, request, options(self.ctx));
+        let upstream = self.caller.upstream::<U>()?;
+        let options = self.caller.options::<U>();
+        let answer = upstream.server_streaming(method, request, options);
         let messages = answer.await.map_err(|failed| error::upstream(&failed))?;
         let messages = messages.map(|message| message.map_err(|failed| error::upstream(&failed)));
         Ok(messages.boxed())
@@ -114,35 +212,14 @@ impl<U: Upstream> Client<'_, U> {
 #[derive(Clone, Debug)]
 pub(crate) struct Forwarded(pub(crate) Arc<HeaderMap>);
 
-fn upstream<'a, U: Upstream>(ctx: &'a Context<'_>) -> Result<&'a Connected<Http2>> {
-    let upstreams = ctx.data::<Upstreams>()?;
-    upstreams.get::<U>().ok_or_else(|| {
-        let name = U::NAME;
-        Error::new(format!("the upstream {name} is not part of this program"))
-    })
-}
-
-/// What a call made for this field should know: the request's deadline, shared by all fields, and a
-/// span of the field's own.
-fn options(ctx: &Context<'_>) -> CallOptions {
+/// What all calls of a request share.
+fn passed_on(ctx: &Context<'_>) -> CallOptions {
     let options = ctx.data_opt::<CallOptions>().cloned().unwrap_or_default();
     // Of a connection, whose operations have no options of their own.
     let forwarded = ctx
         .data_opt::<Forwarded>()
         .map(|Forwarded(headers)| Arc::clone(headers));
-    // The operation's span, or in a subscription the one that was started for it.
-    let operation = ctx.data_opt::<Span>().cloned().unwrap_or_default();
-    let name = ctx.field().name();
-    let span = operation.child(SpanKind::Internal, || {
-        let path = ctx.path_node.as_ref().map(ToString::to_string);
-        let attributes = vec![
-            KeyValue::new("graphql.field.name", name.to_owned()),
-            KeyValue::new("graphql.field.path", path.unwrap_or_default()),
-        ];
-        (name.to_owned(), attributes)
-    });
     CallOptions {
-        span,
         forwarded,
         ..options
     }

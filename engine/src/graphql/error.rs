@@ -113,6 +113,11 @@ impl Code {
         error.extensions = Some(extensions);
         error
     }
+
+    /// An error with this code, for a resolver to return.
+    pub(super) fn field_error(self, message: impl Into<String>) -> Error {
+        Error::new(message).extend_with(|_, extensions| extensions.set("code", self.as_str()))
+    }
 }
 
 impl From<&UpstreamError> for Code {
@@ -145,12 +150,37 @@ pub(super) fn upstream(error: &UpstreamError) -> Error {
         ),
         false => debug!(upstream, detail, "a call was not answered"),
     }
-    Error::new(error.to_string()).extend_with(|_, extensions| {
+    // The error itself comes along, for a resolver that looks at it.
+    Error::new_with_source(error.clone()).extend_with(|_, extensions| {
         extensions.set("code", Code::from(error).as_str());
         extensions.set("upstream", upstream);
         extensions.set("grpcStatus", error.code().as_str());
         extensions.set("attempts", error.attempts());
     })
+}
+
+/// A batch's reply has nothing for a key.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("Nothing was found for {key}.")]
+struct NotInBatch {
+    key: String,
+}
+
+/// The field error for a key that a batch has nothing for.
+pub(super) fn not_in_batch(key: String) -> Error {
+    Error::new_with_source(NotInBatch { key }).extend_with(|_, extensions| {
+        extensions.set("code", Code::UpstreamError.as_str());
+        extensions.set("grpcStatus", Status::NotFound.as_str());
+    })
+}
+
+/// Whether a resolver's error says that there is no such thing.
+pub(super) fn is_not_found(error: &Error) -> bool {
+    let Some(source) = &error.source else {
+        return false;
+    };
+    let upstream = source.downcast_ref::<UpstreamError>();
+    upstream.is_some_and(|error| error.code() == Status::NotFound) || source.is::<NotInBatch>()
 }
 
 /// The error of the throttled field at `path`.

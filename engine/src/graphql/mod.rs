@@ -9,12 +9,14 @@
 //! it answers `null` beside its siblings when the call fails. One bad upstream never blanks the page.
 
 mod answer;
+mod batch;
 mod coerce;
 mod collect;
 mod config;
 mod context;
 mod documents;
 mod error;
+mod fields;
 mod language;
 mod operation;
 mod prepare;
@@ -24,17 +26,28 @@ mod types;
 mod validate;
 
 use std::{
+    future::poll_fn,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
 };
 
 use async_graphql::{Data, Request, Response};
-use futures_util::{Stream, StreamExt, stream::BoxStream};
+use futures_util::{FutureExt, Stream, StreamExt, stream::BoxStream};
 use serde::{Serialize, Serializer, ser::SerializeStruct};
 
-pub use self::context::{CallExt, Client};
-use self::operation::Operation;
+pub use self::{
+    batch::Batch,
+    context::{BatchExt, CallExt, Calls, Client},
+    fields::{
+        Answer, Any, AnyInput, Bytes, Duration, Fill, FromProto, Int64, IntoProto, Json,
+        PublishedEnum, Requested, TakenEnum, Timestamp, UInt32, UInt64,
+    },
+};
+use self::{
+    batch::{Batches, Driver},
+    operation::Operation,
+};
 pub(crate) use self::{
     config::{Config, Limits},
     context::Forwarded,
@@ -44,7 +57,7 @@ pub(crate) use self::{
 use crate::telemetry::trace::Span;
 
 /// What a request is answered with.
-pub(crate) struct Answer {
+pub(crate) struct Completed {
     /// Data and errors.
     pub(crate) response: Response,
     /// Whether the operation was executed. If not, the answer has errors and no `data` ("Request
@@ -53,13 +66,13 @@ pub(crate) struct Answer {
 }
 
 /// As it is sent.
-impl Serialize for Answer {
+impl Serialize for Completed {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         match self.executed {
             true => self.response.serialize(serializer),
             // The library's form of an answer always has `data`.
             false => {
-                let mut answer = serializer.serialize_struct("Answer", 1)?;
+                let mut answer = serializer.serialize_struct("Completed", 1)?;
                 answer.serialize_field("errors", &self.response.errors)?;
                 answer.end()
             }
@@ -73,23 +86,24 @@ pub(crate) async fn execute(
     execution: &Execution,
     mut request: Request,
     parent: &Span,
-) -> Answer {
+) -> Completed {
     let operation = Operation::start(executable, execution, &mut request, parent, false);
     let refusal = operation.refused();
     let executed = refusal.is_none();
     let mut response = match refusal {
         Some(refusal) => refusal,
         None => {
-            let request = request.data(operation.span.clone());
-            operation
-                .span
-                .within(executable.schema.execute(request))
-                .await
+            let batches = Batches::default();
+            let mut driver = Driver::new(batches.clone());
+            let request = request.data(operation.span.clone()).data(batches);
+            let mut executing = executable.schema.execute(request);
+            let driven = poll_fn(|cx| driver.poll(cx, |cx| executing.poll_unpin(cx)));
+            operation.span.within(driven).await
         }
     };
     operation.answer(&mut response);
     operation.finish();
-    Answer { response, executed }
+    Completed { response, executed }
 }
 
 /// Executes `request` within `parent` as a stream of answers: many for a subscription, one for
@@ -102,16 +116,18 @@ pub(crate) fn execute_stream(
     parent: &Span,
 ) -> impl Stream<Item = Response> + Send + use<> {
     let operation = Operation::start(executable, execution, &mut request, parent, true);
+    let batches = Batches::default();
     let answers = match operation.refused() {
         Some(refusal) => futures_util::stream::iter([refusal]).boxed(),
         None => {
-            let request = request.data(operation.span.clone());
+            let request = request.data(operation.span.clone()).data(batches.clone());
             let session = session.unwrap_or_default();
             executable.schema.execute_stream(request, session)
         }
     };
     Answers {
         answers,
+        driver: Driver::new(batches),
         operation: Some(operation),
     }
 }
@@ -120,6 +136,7 @@ pub(crate) fn execute_stream(
 /// fields are in this order for that.
 struct Answers {
     answers: BoxStream<'static, Response>,
+    driver: Driver,
     operation: Option<Operation>,
 }
 
@@ -131,8 +148,10 @@ impl Stream for Answers {
         let Some(operation) = &this.operation else {
             return Poll::Ready(None);
         };
-        let answers = &mut this.answers;
-        let answer = operation.span.poll_within(|| answers.poll_next_unpin(cx));
+        let (answers, driver) = (&mut this.answers, &mut this.driver);
+        let answer = operation
+            .span
+            .poll_within(|| driver.poll(cx, |cx| answers.poll_next_unpin(cx)));
         match ready!(answer) {
             Some(mut answer) => {
                 operation.answer(&mut answer);

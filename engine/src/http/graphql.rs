@@ -20,7 +20,7 @@ use opentelemetry::KeyValue;
 use tokio::time::Instant;
 use tower_http::limit::RequestBodyLimitLayer;
 
-use super::{Served, client};
+use super::{Incoming, RequestData, Served, client};
 use crate::{
     call::{CallOptions, ForwardedHeader, forwarded},
     graphql::{self, Execution, Forwarded},
@@ -37,17 +37,20 @@ const MAX_BODY: usize = 1 << 20;
 struct Endpoint {
     served: Arc<ArcSwap<Served>>,
     execution: Execution,
+    data: RequestData,
     request_timeout: Duration,
 }
 
 pub(super) fn routes(
     served: Arc<ArcSwap<Served>>,
     execution: Execution,
+    data: RequestData,
     request_timeout: Duration,
 ) -> Router {
     let endpoint = Endpoint {
         served,
         execution,
+        data,
         request_timeout,
     };
     Router::new()
@@ -68,8 +71,12 @@ async fn execute(
     };
     // One view of the rules for the whole request.
     let served = endpoint.served.load_full();
-    let client = client::identify(&served.clients, peer, request.headers());
-    let headers = forwarded(request.headers(), &served.forward);
+    let incoming = Incoming {
+        headers: request.headers(),
+        peer,
+        connection_init: None,
+    };
+    let mut data = session(&served, &endpoint.data, &incoming);
     let request = match <GraphQLRequest>::from_request(request, &()).await {
         Ok(request) => request,
         Err(rejection) => return rejection.into_response(),
@@ -80,10 +87,9 @@ async fn execute(
         client_deadline: wish.is_some(),
         ..CallOptions::default()
     };
-    let mut request = request.into_inner().data(options).data(client);
-    if !headers.is_empty() {
-        request = request.data(Forwarded(Arc::new(headers)));
-    }
+    data.insert(options);
+    let mut request = request.into_inner();
+    request.data = data;
     let answer = graphql::execute(&served.executable, &endpoint.execution, request, &span).await;
     match answer.executed {
         true => GraphQLResponse::from(answer.response).into_response(),
@@ -114,10 +120,6 @@ async fn subscribe(
     upgrade: WebSocketUpgrade,
 ) -> Response {
     let served = endpoint.served.load_full();
-    let mut data = Data::default();
-    data.insert(client::identify(&served.clients, peer, &headers));
-    let forward = served.forward.clone();
-    let headers = forwarded(&headers, &forward);
     upgrade
         .max_message_size(MAX_BODY)
         .max_frame_size(MAX_BODY)
@@ -129,17 +131,37 @@ async fn subscribe(
                 connection: span,
             };
             GraphQLWebSocket::new(socket, executor, protocol)
-                .with_data(data)
                 .on_connection_init(move |payload| {
-                    let headers = with_payload(headers, &forward, &payload);
-                    let mut data = Data::default();
-                    if !headers.is_empty() {
-                        data.insert(Forwarded(Arc::new(headers)));
-                    }
-                    std::future::ready(Ok(data))
+                    let incoming = Incoming {
+                        headers: &headers,
+                        peer,
+                        connection_init: Some(&payload),
+                    };
+                    std::future::ready(Ok(session(&served, &endpoint.data, &incoming)))
                 })
                 .serve()
         })
+}
+
+/// What resolvers and the engine have of a request, or of a connection: who the client is, what of its
+/// headers upstreams are to have, and what the owner makes of it.
+pub(crate) fn session(served: &Served, owners: &RequestData, incoming: &Incoming<'_>) -> Data {
+    let mut data = Data::default();
+    data.insert(client::identify(
+        &served.clients,
+        incoming.peer,
+        incoming.headers,
+    ));
+    let headers = forwarded(incoming.headers, &served.forward);
+    let headers = match incoming.connection_init {
+        Some(payload) => with_payload(headers, &served.forward, payload),
+        None => headers,
+    };
+    if !headers.is_empty() {
+        data.insert(Forwarded(Arc::new(headers)));
+    }
+    owners.fill(incoming, &mut data);
+    data
 }
 
 /// `headers` with those that the keys of a `connection_init` name: a browser cannot set any for a

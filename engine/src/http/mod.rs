@@ -5,6 +5,7 @@ mod config;
 mod configz;
 mod graphql;
 pub(crate) mod health;
+mod incoming;
 mod metrics;
 mod trace;
 
@@ -16,7 +17,8 @@ use tokio::time::Instant;
 use tower_http::catch_panic::CatchPanicLayer;
 
 use self::health::Readiness;
-pub(crate) use self::{config::Config, configz::CONFIGZ};
+pub use self::incoming::Incoming;
+pub(crate) use self::{config::Config, configz::CONFIGZ, graphql::session, incoming::RequestData};
 use crate::{
     call::ForwardedHeader,
     graphql::{Executable, Execution},
@@ -57,6 +59,10 @@ pub(crate) struct Parts {
     pub(crate) served: Arc<ArcSwap<Served>>,
     /// What operations are executed with, whatever the rules.
     pub(crate) execution: Execution,
+    /// What the owner makes of each request.
+    pub(crate) data: RequestData,
+    /// Routes of the owner's.
+    pub(crate) routes: Router,
     /// Answers `/configz`.
     pub(crate) config: Arc<dyn ConfigView>,
     /// Deadline of a whole request.
@@ -85,10 +91,12 @@ pub(crate) fn router(parts: Parts) -> Router {
         tracing: parts.tracing,
         durations: Arc::new(durations),
     };
-    let mut router = Router::new()
+    let mut router = parts
+        .routes
         .merge(graphql::routes(
             parts.served,
             parts.execution,
+            parts.data,
             parts.request_timeout,
         ))
         .merge(configz::routes(parts.config))

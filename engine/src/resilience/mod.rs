@@ -11,13 +11,20 @@ mod deadline;
 mod retry;
 mod span;
 
-use std::sync::Arc;
+use std::{
+    sync::Arc,
+    task::{Context, Poll},
+};
 
 use opentelemetry::metrics::Meter;
-use tower::ServiceBuilder;
+use tower::{Service, ServiceBuilder};
 
 pub(crate) use self::{
-    breaker::Breaker, bulkhead::Bulkhead, deadline::Deadline, retry::Retries, span::AttemptSpans,
+    breaker::{Breaker, Listener},
+    bulkhead::Bulkhead,
+    deadline::Deadline,
+    retry::Retries,
+    span::AttemptSpans,
 };
 use crate::call::{AroundLayer, BoxFuture, Call, CallService, Config, Failed, Reply, boxed};
 
@@ -36,23 +43,53 @@ pub(crate) struct Layers {
 }
 
 impl Layers {
-    /// The layers of the service `name`; attempts are measured with an instrument of `meter`.
-    pub(crate) fn new(name: &'static str, config: &Config, meter: &Meter) -> Self {
+    /// The layers of the service `name`; attempts are measured with an instrument of `meter`,
+    /// and `listeners` are told of the breaker's changes.
+    pub(crate) fn new(
+        name: &'static str,
+        config: &Config,
+        meter: &Meter,
+        listeners: &[Listener],
+    ) -> Self {
         Self {
             bulkhead: Bulkhead::default(),
             retry: Retries::default(),
             // A probe that takes longer than a call may is hung.
-            breaker: Breaker::new(name, &config.breaker, config.timeout),
+            breaker: Breaker::new(name, &config.breaker, config.longest_timeout(), listeners),
             span: AttemptSpans::new(name, meter),
         }
     }
 }
 
-/// A stack, whatever it is made of.
+/// The layers around the calls to one upstream, whatever they are made of: a tower service from a
+/// [`Call`] to a [`Reply`], which a layer of one's own is put around.
 #[derive(Clone)]
-pub(crate) struct Stack(Arc<dyn Erased>);
+pub struct Stack(Arc<dyn Erased>);
+
+impl Service<Call> for Stack {
+    type Response = Reply;
+    type Error = Failed;
+    type Future = BoxFuture<Result<Reply, Failed>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Failed>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, call: Call) -> Self::Future {
+        self.0.call(call)
+    }
+}
 
 impl Stack {
+    /// The stack that `service` is.
+    pub(crate) fn of<S>(service: S) -> Self
+    where
+        S: CallService + Clone + Send + Sync + 'static,
+        S::Future: Send + 'static,
+    {
+        Self(Arc::new(service))
+    }
+
     /// Makes a call.
     pub(crate) fn call(&self, call: Call) -> BoxFuture<Result<Reply, Failed>> {
         self.0.call(call)
@@ -99,7 +136,7 @@ where
     S: CallService + Clone + Send + Sync + 'static,
     S::Future: Send + Unpin + 'static,
 {
-    Stack(Arc::new(
+    Stack::of(
         ServiceBuilder::new()
             .layer(AroundLayer(Deadline))
             .layer(AroundLayer(layers.bulkhead.clone()))
@@ -107,7 +144,7 @@ where
             .layer(AroundLayer(layers.breaker.clone()))
             .layer(AroundLayer(layers.span.clone()))
             .service(balance),
-    ))
+    )
 }
 
 #[cfg(test)]

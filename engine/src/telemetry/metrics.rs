@@ -29,18 +29,20 @@ impl fmt::Debug for Metrics {
 }
 
 impl Metrics {
-    /// No instruments yet.
+    /// No instruments of `service` yet.
     ///
     /// # Errors
     /// When the exporter cannot be registered, which a fresh registry does not refuse.
-    pub(crate) fn new() -> anyhow::Result<Self> {
+    pub(crate) fn new(service: &str) -> anyhow::Result<Self> {
         let registry = Registry::new();
         let exporter = opentelemetry_prometheus::exporter()
             .with_registry(registry.clone())
             // There is one scope; a label on every series would say so each time.
             .scope_info_enabled(false)
             .build()?;
-        let resource = Resource::builder().with_service_name("bff").build();
+        let resource = Resource::builder()
+            .with_service_name(service.to_owned())
+            .build();
         let provider = SdkMeterProvider::builder()
             .with_resource(resource)
             .with_reader(exporter)

@@ -69,6 +69,11 @@ impl From<String> for Secret {
 pub(crate) struct ServiceName(String);
 
 impl ServiceName {
+    /// What a BFF is called unless it is told otherwise.
+    pub(crate) fn bff() -> Self {
+        Self("bff".to_owned())
+    }
+
     /// The name as text.
     pub(crate) fn as_str(&self) -> &str {
         &self.0

@@ -15,10 +15,11 @@ use super::UpstreamError;
 use crate::{
     balance::Balance,
     call::{
-        BadReply, Call, CallContext, CallOptions, Config, Decoded, Failed, Guard, Guarded, Method,
-        Outcome, Reason, Reply, ReplyBody, now, transport::Connect,
+        BadReply, Call, CallContext, CallOptions, Config, Decoded, Effective, Failed, ForMethod,
+        Guard, Guarded, Method, Outcome, RawMethod, Reason, Reply, ReplyBody, now,
+        transport::Connect,
     },
-    resilience::{self, Layers, Stack},
+    resilience::{self, Layers, Listener, Stack},
     telemetry::metrics::DURATIONS,
 };
 
@@ -26,7 +27,7 @@ use crate::{
 pub(crate) struct Connected<C: Connect> {
     name: &'static str,
     /// What is effective; a call takes a snapshot of it.
-    config: ArcSwap<Config>,
+    config: ArcSwap<Effective>,
     layers: Layers,
     balance: Balance<C>,
     stack: Stack,
@@ -34,14 +35,15 @@ pub(crate) struct Connected<C: Connect> {
 }
 
 impl<C: Connect> Connected<C> {
-    /// The upstream `name` over the instances of `balance`.
+    /// The upstream `name` over the instances of `balance`; `listeners` are told of its breaker's changes.
     pub(crate) fn new(
         name: &'static str,
         config: Config,
         balance: Balance<C>,
         meter: &Meter,
+        listeners: &[Listener],
     ) -> Self {
-        let layers = Layers::new(name, &config, meter);
+        let layers = Layers::new(name, &config, meter, listeners);
         let durations = meter
             .f64_histogram("bff.call.duration")
             .with_unit("s")
@@ -50,12 +52,18 @@ impl<C: Connect> Connected<C> {
             .build();
         Self {
             name,
-            config: ArcSwap::from_pointee(config),
+            config: ArcSwap::from_pointee(Effective::new(config)),
             stack: resilience::stack(balance.clone(), &layers),
             layers,
             balance,
             durations,
         }
+    }
+
+    /// The same with something around its stack.
+    pub(super) fn within(mut self, around: impl FnOnce(Stack) -> Stack) -> Self {
+        self.stack = around(self.stack);
+        self
     }
 
     /// Its name in the configuration.
@@ -65,7 +73,12 @@ impl<C: Connect> Connected<C> {
 
     /// The effective configuration.
     pub(crate) fn config(&self) -> Arc<Config> {
-        self.config.load_full()
+        Arc::clone(&self.config.load().config)
+    }
+
+    /// What is effective for the calls of `method`.
+    pub(crate) fn settings(&self, method: &RawMethod) -> ForMethod {
+        self.config.load().of(method)
     }
 
     /// The layers before it.
@@ -81,10 +94,10 @@ impl<C: Connect> Connected<C> {
     /// Makes `config` effective from the next call on. The budget, the calls in flight and, where it
     /// can be, the breaker's state stay.
     pub(crate) fn apply(&self, config: &Config) {
-        self.config.store(Arc::new(config.clone()));
+        self.config.store(Arc::new(Effective::new(config.clone())));
         self.layers
             .breaker
-            .reconfigure(&config.breaker, config.timeout);
+            .reconfigure(&config.breaker, config.longest_timeout());
         self.balance.reconfigure(config);
     }
 
@@ -164,7 +177,8 @@ impl<C: Connect> Connected<C> {
         R: Message + Default + 'static,
     {
         let message = request.encode_to_vec().into();
-        Call::new(method.raw(), message, self.config(), options)
+        let method = method.raw();
+        Call::new(method, message, self.settings(method), options)
     }
 
     /// Sends `call` through the stack and records how it went.

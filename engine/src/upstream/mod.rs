@@ -4,6 +4,7 @@
 
 mod connected;
 mod error;
+mod hooks;
 mod metrics;
 mod status;
 
@@ -13,7 +14,7 @@ use opentelemetry::metrics::Meter;
 use tokio::time::Instant;
 
 pub use self::error::UpstreamError;
-pub(crate) use self::{connected::Connected, status::UpstreamStatus};
+pub(crate) use self::{connected::Connected, hooks::Hooks, status::UpstreamStatus};
 use crate::{
     balance::Balance,
     call::{Config, transport::Http2},
@@ -39,6 +40,11 @@ pub trait Upstream: 'static {
     const NAME: &'static str;
     /// Its service name in Consul, unless configured otherwise.
     const SERVICE: &'static str;
+    /// Its methods, as `package.Service/Method`: what a configuration may name. Empty: not known.
+    const METHODS: &'static [&'static str] = &[];
+    /// The proto files that it comes from, as an encoded `FileDescriptorSet`: what a made-up service
+    /// stands on. Empty: not known.
+    const DESCRIPTORS: &'static [u8] = &[];
 }
 
 /// An upstream with a client of its own, which a build script makes of its proto files.
@@ -52,6 +58,9 @@ pub trait Typed: Upstream + Sized {
 pub(crate) struct Description {
     pub(crate) name: &'static str,
     service: &'static str,
+    methods: &'static [&'static str],
+    /// The proto files it comes from.
+    pub(crate) descriptors: &'static [u8],
     id: TypeId,
 }
 
@@ -61,8 +70,21 @@ impl Description {
         Self {
             name: U::NAME,
             service: U::SERVICE,
+            methods: U::METHODS,
+            descriptors: U::DESCRIPTORS,
             id: TypeId::of::<U>(),
         }
+    }
+
+    /// The method nearest to `name`, if it has none of that name.
+    pub(crate) fn unknown_method(&self, name: &str) -> Option<&'static str> {
+        let short = |method: &'static str| method.rsplit('/').next().unwrap_or(method);
+        let mut methods = self.methods.iter();
+        if methods.any(|method| *method == name || short(method) == name) {
+            return None;
+        }
+        let names = self.methods.iter().map(|method| short(method));
+        names.min_by_key(|known| strsim::osa_distance(known, name))
     }
 
     /// `config` with what an operator need not say about this upstream.
@@ -114,6 +136,7 @@ impl Upstreams {
         catalog: &C,
         times: WatchOptions,
         meter: &Meter,
+        hooks: &Hooks,
     ) -> Self {
         let catalog = catalog.clone();
         let find = move |config: &Config| match (&config.endpoints, &config.service) {
@@ -132,9 +155,12 @@ impl Upstreams {
                 Http2::new(&config),
                 watch.clone(),
             );
+            let connected =
+                Connected::new(description.name, config, balance, meter, hooks.listeners());
+            let around = |stack| hooks.around(description.id, stack);
             Entry {
                 id: description.id,
-                connected: Connected::new(description.name, config, balance, meter),
+                connected: connected.within(around),
                 watch,
                 relay,
             }

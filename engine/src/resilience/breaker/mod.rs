@@ -21,7 +21,8 @@ use parking_lot::Mutex;
 use tokio::{sync::watch, time::Instant};
 use tracing::{info, warn};
 
-pub(crate) use self::state::{State, Status};
+pub use self::state::State;
+pub(crate) use self::state::Status;
 use self::{
     core::{Core, Permit},
     state::Machine,
@@ -41,6 +42,21 @@ struct Inner {
     transitions: Arc<Transitions>,
 }
 
+/// A breaker has changed its state.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct BreakerChange {
+    /// The upstream's name in the configuration.
+    pub upstream: &'static str,
+    /// The state it was in.
+    pub from: State,
+    /// The state it is in.
+    pub to: State,
+}
+
+/// Is told of every change, in order, on the thread of the call that made it: it must not wait.
+pub(crate) type Listener = Arc<dyn Fn(&BreakerChange) + Send + Sync>;
+
 /// How often each state was entered.
 #[derive(Debug, Default)]
 struct Transitions([AtomicU64; 3]);
@@ -54,9 +70,15 @@ impl fmt::Debug for Breaker {
 }
 
 impl Breaker {
-    /// A closed breaker for the service `name`. A probe that takes longer than `probe_timeout`
+    /// A closed breaker for the service `name`, whose changes `listeners` are told. A probe that takes longer than `probe_timeout`
     /// counts as hung.
-    pub(crate) fn new(name: &'static str, config: &BreakerConfig, probe_timeout: Duration) -> Self {
+    pub(crate) fn new(
+        name: &'static str,
+        config: &BreakerConfig,
+        probe_timeout: Duration,
+        listeners: &[Listener],
+    ) -> Self {
+        let listeners = listeners.to_vec();
         let machine = Machine::new(config.clone(), probe_timeout, Instant::now());
         let (sender, status) = watch::channel(machine.status());
         let transitions = Arc::new(Transitions::default());
@@ -66,6 +88,12 @@ impl Breaker {
             if was.state != status.state {
                 counted.0[status.state as usize].fetch_add(1, Ordering::Relaxed);
                 log_transition(name, was, status);
+                let change = BreakerChange {
+                    upstream: name,
+                    from: was.state,
+                    to: status.state,
+                };
+                listeners.iter().for_each(|listener| listener(&change));
             }
         });
         Self(Arc::new(Inner {

@@ -87,7 +87,7 @@ where
     S: CallService,
 {
     let context = Arc::clone(&call.context);
-    let (config, idempotent) = (&context.config.retry, context.method.idempotent);
+    let (config, idempotent) = (&context.config.retry, context.idempotent);
     loop {
         let number = call.attempt.number;
         // Never-sent calls are sent again all the same; they end quickly.

@@ -67,15 +67,15 @@ pub(crate) struct SpanCounts {
 }
 
 impl Tracing {
-    /// Traces as `config` says; with the exporter `none`, not at all.
+    /// Traces of `service` as `config` says; with the exporter `none`, not at all.
     ///
     /// Has to be called within a tokio runtime.
     ///
     /// # Errors
     /// When the exporter cannot be made, for instance because this build has none of that name.
-    pub(crate) fn new(config: &Config, meter: &Meter) -> anyhow::Result<Self> {
+    pub(crate) fn new(config: &Config, service: &str, meter: &Meter) -> anyhow::Result<Self> {
         let resource = Resource::builder()
-            .with_service_name("bff")
+            .with_service_name(service.to_owned())
             .with_attribute(KeyValue::new("service.version", env!("CARGO_PKG_VERSION")))
             .with_attribute(KeyValue::new("process.pid", i64::from(std::process::id())))
             .build();

@@ -87,7 +87,7 @@ impl Run {
 
 /// The state as seen from outside.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum State {
+pub enum State {
     /// Calls pass.
     Closed,
     /// Calls are rejected.
@@ -101,7 +101,7 @@ impl State {
     pub(crate) const ALL: [Self; 3] = [Self::Closed, Self::Open, Self::HalfOpen];
 
     /// The state in lower case, for logs and metrics.
-    pub(crate) fn as_str(self) -> &'static str {
+    pub fn as_str(self) -> &'static str {
         match self {
             Self::Closed => "closed",
             Self::Open => "open",

@@ -12,7 +12,7 @@ use crate::{
     graphql::{self, Executable, Execution, Limits, SchemaSource},
     rate_limit::{self, Limiter},
     telemetry::trace::Span,
-    upstream::Upstreams,
+    upstream::{Hooks, Upstreams},
 };
 
 /// A schema with everything between it and a request's body.
@@ -42,7 +42,14 @@ impl Graph {
             empty_hold: Duration::ZERO,
         };
         let meter = meter();
-        let upstreams = Upstreams::connect(&[], &Default::default(), &consul, times, &meter);
+        let upstreams = Upstreams::connect(
+            &[],
+            &Default::default(),
+            &consul,
+            times,
+            &meter,
+            &Hooks::default(),
+        );
         let source = SchemaSource::new(builder);
         let limits = Limits {
             introspection: true,
