@@ -37,7 +37,7 @@ const PATIENCE: u32 = 100;
 /// ```
 /// # use std::collections::HashMap;
 /// # use async_graphql::{Context, Object, Result};
-/// use bff_engine::{Answer, Batch, CallExt, Calls};
+/// use bff_engine::prelude::*;
 /// # use bff_engine::{Method, Upstream};
 /// # struct Catalog;
 /// # impl Upstream for Catalog {

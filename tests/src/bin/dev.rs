@@ -48,6 +48,16 @@ struct Cli {
     /// A configuration file for the BFF.
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
+    /// Serve an example instead, with the services it calls.
+    #[arg(long, value_name = "NAME")]
+    example: Option<Example>,
+}
+
+/// The examples.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum Example {
+    /// `examples/shop-bff`, over a catalog and the greeter.
+    Shop,
 }
 
 /// The programs this one runs as its children, by executing itself.
@@ -55,6 +65,13 @@ struct Cli {
 enum Inner {
     #[command(hide = true)]
     GreeterSrv(Box<greeter_srv::Options>),
+    #[command(hide = true)]
+    CatalogSrv(catalog_srv::Options),
+    #[command(hide = true)]
+    ShopBff {
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<String>,
+    },
     #[command(hide = true)]
     Bff {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
@@ -67,11 +84,9 @@ async fn main() -> ExitCode {
     let cli = Cli::parse_from(arguments());
     match cli.program {
         Some(Inner::GreeterSrv(options)) => greeter_srv::start(*options, child_stop()).await,
-        Some(Inner::Bff { args }) => {
-            let args = std::iter::once("bff".to_owned()).chain(args);
-            let args = args.map(Into::into).collect();
-            bff::bff().run(args, child_stop()).await
-        }
+        Some(Inner::CatalogSrv(options)) => catalog_srv::start(options, child_stop()).await,
+        Some(Inner::Bff { args }) => run(bff::bff(), "bff", args).await,
+        Some(Inner::ShopBff { args }) => run(shop_bff::shop(), "shop-bff", args).await,
         None => match dev(cli).await {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => {
@@ -80,6 +95,11 @@ async fn main() -> ExitCode {
             }
         },
     }
+}
+
+async fn run(bff: bff_engine::Bff, name: &str, args: Vec<String>) -> ExitCode {
+    let args = std::iter::once(name.to_owned()).chain(args);
+    bff.run(args.map(Into::into).collect(), child_stop()).await
 }
 
 /// The arguments without the `--` that may stand before them: people write `cargo dev --http …`
@@ -134,6 +154,7 @@ struct System {
     /// Where Consul is, the fixture or a real one.
     url: Option<String>,
     greeters: Vec<Program>,
+    catalog: Option<Program>,
     bff: Option<Program>,
 }
 
@@ -149,7 +170,8 @@ impl System {
             Some(addr) => addr.clone(),
             None => {
                 let fixture = NacosFixture::start_where_expected().await?;
-                let rules = cli.config.as_ref().map_or(RULES, |_| NO_RULES);
+                let own_rules = cli.config.is_some() || cli.example.is_some();
+                let rules = if own_rules { NO_RULES } else { RULES };
                 fixture.publish("bff.toml", rules);
                 self.nacos.insert(fixture).addr().to_string()
             }
@@ -171,8 +193,17 @@ impl System {
                 .context("greeter-srv")?;
             self.greeters.push(greeter);
         }
+        if cli.example == Some(Example::Shop) {
+            let args = ["catalog-srv", "--consul", &consul];
+            let catalog = Program::start(&executable, args).await;
+            self.catalog = Some(catalog.context("catalog-srv")?);
+        }
         let http = cli.http.to_string();
-        let mut args = vec!["bff", "run", "--listen", &http, "--consul", &consul];
+        let program = match cli.example {
+            Some(Example::Shop) => "shop-bff",
+            None => "bff",
+        };
+        let mut args = vec![program, "run", "--listen", &http, "--consul", &consul];
         let server = format!("nacos.server={nacos}");
         args.extend(["--set", &server]);
         let endpoint = cli
@@ -182,7 +213,12 @@ impl System {
         if let Some(endpoint) = &endpoint {
             args.extend(["--set", "telemetry.exporter=otlp", "--set", endpoint]);
         }
+        let shops = concat!(
+            env!("CARGO_MANIFEST_DIR"),
+            "/../examples/shop-bff/shop.toml"
+        );
         let config = cli.config.as_ref().map(|path| path.display().to_string());
+        let config = config.or_else(|| cli.example.map(|Example::Shop| shops.to_owned()));
         if let Some(config) = &config {
             args.extend(["--config", config]);
         }
@@ -190,7 +226,7 @@ impl System {
         let url = format!("http://{}", bff.addr());
         self.bff = Some(bff);
         self.wait_until_it_answers(&url).await?;
-        self.tell(&url, &consul, &nacos);
+        self.tell(&url, &consul, &nacos, cli.example);
         Ok(())
     }
 
@@ -204,7 +240,9 @@ impl System {
                 Ok(page) => page.text().await.unwrap_or_default(),
                 Err(error) => error.to_string(),
             };
-            if text.contains(&wanted) || (self.greeters.is_empty() && !text.is_empty()) {
+            // The greeters are last to be known; the catalog has one instance.
+            let catalog = self.catalog.is_none() || text.contains("upstream catalog: 1 instance");
+            if catalog && text.contains(&wanted) || (self.greeters.is_empty() && !text.is_empty()) {
                 return Ok(());
             }
             if Instant::now() > deadline {
@@ -214,7 +252,7 @@ impl System {
         }
     }
 
-    fn tell(&self, url: &str, consul: &str, nacos: &str) {
+    fn tell(&self, url: &str, consul: &str, nacos: &str, example: Option<Example>) {
         let pid = |program: &Program| program.pid().unwrap_or(0);
         println!("\nEverything is up.\n");
         println!("  playground   {url}/");
@@ -233,10 +271,19 @@ impl System {
         for greeter in &self.greeters {
             println!("  greeter-srv  {}   (pid {})", greeter.addr(), pid(greeter));
         }
+        if let Some(catalog) = &self.catalog {
+            println!("  catalog-srv  {}   (pid {})", catalog.addr(), pid(catalog));
+        }
         println!("\nTry:\n");
+        let query = match example {
+            Some(Example::Shop) => {
+                "{ products(first: 3) { edges { node { name seller { name } } } } }"
+            }
+            None => "{ hello { message } }",
+        };
         println!(
             "  curl -s {url}/graphql -H 'content-type: application/json' \
-             -d '{{\"query\":\"{{ hello {{ message }} }}\"}}'"
+             -d '{{\"query\":\"{query}\"}}'"
         );
         println!("\nCtrl-C ends all of it.\n");
     }
@@ -267,18 +314,16 @@ impl System {
     /// The BFF first, so that it drains while its upstreams still answer.
     async fn stop(self) -> anyhow::Result<()> {
         const LIMIT: Duration = Duration::from_secs(30);
-        let programs = self.bff.iter().chain(&self.greeters);
+        let programs = self.bff.iter().chain(&self.greeters).chain(&self.catalog);
         let ours: Vec<_> = programs.map(Program::addr).collect();
         if let Some(bff) = self.bff {
             bff.stop(LIMIT).await.context("bff")?;
         }
-        let mut greeters: FuturesUnordered<_> = self
-            .greeters
-            .into_iter()
-            .map(|greeter| greeter.stop(LIMIT))
-            .collect();
-        while let Some(stopped) = greeters.next().await {
-            stopped.context("greeter-srv")?;
+        let services = self.greeters.into_iter().chain(self.catalog);
+        let mut services: FuturesUnordered<_> =
+            services.map(|service| service.stop(LIMIT)).collect();
+        while let Some(stopped) = services.next().await {
+            stopped.context("a service")?;
         }
         match self.url {
             // The fixture forgets by itself.

@@ -36,6 +36,31 @@ impl Merged {
         add(&mut self.values, &mut self.origins.0, source, origin);
     }
 
+    /// Takes out of the tables in the table `of` what `source` says in another way: of the `two` keys a
+    /// later source's takes the place of an earlier one's.
+    pub(super) fn make_way(&mut self, of: &str, two: [&str; 2], source: &Json) {
+        let tables = source.get(of).and_then(Json::as_object);
+        for (name, table) in tables.into_iter().flatten() {
+            for (said, other) in [(two[0], two[1]), (two[1], two[0])] {
+                if table.get(said).is_none() || table.get(other).is_some() {
+                    continue;
+                }
+                let values = self
+                    .values
+                    .get_mut(of)
+                    .and_then(|tables| tables.get_mut(name));
+                if let Some(values) = values.and_then(Json::as_object_mut) {
+                    values.remove(other);
+                }
+                if let Some(Node::Table(origins)) =
+                    self.origins.0.child(of).and_then(|of| of.child(name))
+                {
+                    origins.remove(other);
+                }
+            }
+        }
+    }
+
     /// Sets one value.
     pub(super) fn set(&mut self, path: &[&str], value: &str, origin: &str) {
         let value = path.iter().rev().fold(Json::from(value), |value, key| {
@@ -153,6 +178,13 @@ fn add(values: &mut Json, origins: &mut Node, source: Json, origin: &str) {
 }
 
 impl Node {
+    fn child(&mut self, key: &str) -> Option<&mut Self> {
+        match self {
+            Self::Table(table) => table.get_mut(key),
+            Self::Value(_) => None,
+        }
+    }
+
     fn origin(&self) -> Option<&str> {
         match self {
             Self::Value(origin) => Some(origin),

@@ -202,8 +202,13 @@ impl SourcesRead {
 
     fn merge(&self, document: Option<&Document>) -> Result<Merged, Problem> {
         let mut merged = Merged::default();
+        let mut add = |values: Json, origin: &str| {
+            let values = renamed(values);
+            merged.make_way("upstreams", ["service", "endpoints"], &values);
+            merged.add(values, origin);
+        };
         if let Some(file) = &self.file {
-            merged.add(renamed(file.values()?), &file.origin);
+            add(file.values()?, &file.origin);
         }
         if let Some(document) = document {
             let values = document.values()?;
@@ -216,7 +221,7 @@ impl SourcesRead {
                         .to_owned(),
                 });
             }
-            merged.add(renamed(values), &document.origin);
+            add(values, &document.origin);
         }
         let mut environment = Merged::default();
         for (name, value) in &self.environment {
@@ -225,12 +230,12 @@ impl SourcesRead {
                 environment.set(&key.split("__").collect::<Vec<_>>(), value, ENVIRONMENT);
             }
         }
-        merged.add(renamed(environment.values), ENVIRONMENT);
+        add(environment.values, ENVIRONMENT);
         let mut flags = Merged::default();
         for (key, value) in &self.flags {
             flags.set(&key.split('.').collect::<Vec<_>>(), value, FLAGS);
         }
-        merged.add(renamed(flags.values), FLAGS);
+        add(flags.values, FLAGS);
         Ok(merged)
     }
 }

@@ -293,6 +293,24 @@ fn an_old_name_in_a_later_source_wins_over_the_new_one_in_an_earlier_source() {
 }
 
 #[test]
+fn where_an_upstream_is_said_later_takes_the_place_of_where_it_was_said_before() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("bff.toml");
+    let text = "[upstreams.greeter]\nservice = 'a'\ntimeout = '3s'";
+    fs::write(&file, text).unwrap();
+    let flag = ("upstreams.greeter.endpoints", "[\"http://127.0.0.1:1\"]");
+    let loaded = load(&Sources {
+        flags: vec![(flag.0.to_owned(), flag.1.to_owned())],
+        file: Some(file.clone()),
+        ..Sources::default()
+    })
+    .unwrap();
+    let greeter = &loaded.upstreams["greeter"];
+    assert_eq!((&greeter.service, greeter.timeout.as_secs()), (&None, 3));
+    assert_eq!(greeter.endpoints.as_ref().map(Vec::len), Some(1));
+}
+
+#[test]
 fn defaults_hold_for_every_upstream_that_does_not_say_otherwise() {
     let config = from_file(
         r#"

@@ -1,5 +1,8 @@
 //! The command line: `bff run|check-config|print-config|schema`.
 
+#[cfg(feature = "made-up")]
+mod dev;
+
 use std::{env, ffi::OsString, net::SocketAddr, path::PathBuf, process::ExitCode, time::Duration};
 
 use anyhow::Context;
@@ -31,6 +34,9 @@ struct Cli {
 enum Command {
     /// Serve until Ctrl-C or SIGTERM; prints `listening on ADDR` on standard output.
     Run(ConfigArgs),
+    /// Serve with a made-up service for every upstream that nobody runs: no backend is needed.
+    #[cfg(feature = "made-up")]
+    Dev(ConfigArgs),
     /// Print everything that is wrong with the configuration, or that nothing is.
     CheckConfig(ConfigArgs),
     /// Print the configuration, and where each value comes from; secrets are redacted.
@@ -137,30 +143,13 @@ async fn execute(
     stop: impl Future<Output = ()> + Send + 'static,
 ) -> anyhow::Result<()> {
     match command {
-        Command::Run(args) => {
-            let sources = args.sources();
-            // The log first, so that the rest can write to it.
-            let loaded = sources.read(bff.known())?.with(None)?;
-            let log = telemetry::init(&loaded.config.log);
-            let server = bff.build(&sources).await?;
-            let live = server.live().clone();
-            let effective = live.now();
-            log.set(&effective.config.log.filter);
-            let listen = server.listen();
-            let listener = TcpListener::bind(listen).await.with_context(|| {
-                let origin = effective
-                    .origins
-                    .at(["http", "listen"])
-                    .unwrap_or("default");
-                format!("http.listen ({origin}): cannot listen on {listen}")
-            })?;
-            // The one line on standard output, for callers that asked for port 0.
-            println!("listening on {}", listener.local_addr()?);
-            tokio::select! {
-                served = server.serve(listener, stop) => served?,
-                // Never ends.
-                () = live.each_change(effective.generation, |rules| log.set(&rules.log_filter)) => {}
-            }
+        Command::Run(args) => run(bff, args.sources(), stop).await?,
+        #[cfg(feature = "made-up")]
+        Command::Dev(args) => {
+            let mut sources = args.sources();
+            let services = dev::make_up(&bff, &mut sources).await?;
+            run(bff, sources, stop).await?;
+            drop(services);
         }
         Command::CheckConfig(args) => {
             args.sources().read(bff.known())?.with(None)?;
@@ -176,6 +165,36 @@ async fn execute(
         Command::Schema => print!("{}", bff.sdl()),
     }
     Ok(())
+}
+
+/// Serves what `sources` say until `stop`.
+async fn run(
+    bff: Bff,
+    sources: Sources,
+    stop: impl Future<Output = ()> + Send + 'static,
+) -> anyhow::Result<()> {
+    // The log first, so that the rest can write to it.
+    let loaded = sources.read(bff.known())?.with(None)?;
+    let log = telemetry::init(&loaded.config.log);
+    let server = bff.build(&sources).await?;
+    let live = server.live().clone();
+    let effective = live.now();
+    log.set(&effective.config.log.filter);
+    let listen = server.listen();
+    let listener = TcpListener::bind(listen).await.with_context(|| {
+        let origin = effective
+            .origins
+            .at(["http", "listen"])
+            .unwrap_or("default");
+        format!("http.listen ({origin}): cannot listen on {listen}")
+    })?;
+    // The one line on standard output, for callers that asked for port 0.
+    println!("listening on {}", listener.local_addr()?);
+    tokio::select! {
+                served = server.serve(listener, stop) => served,
+                // Never ends.
+                () = live.each_change(effective.generation, |rules| log.set(&rules.log_filter)) => Ok(()),
+    }
 }
 
 /// The effective configuration of the BFF at `url`, by its own word.
