@@ -34,6 +34,10 @@ impl Upstream {
         self
     }
 
+    pub(crate) fn services(&self) -> &[String] {
+        &self.serves
+    }
+
     /// A gRPC service that it has: `package.Service`.
     pub fn serves(mut self, service: impl Into<String>) -> Self {
         self.serves.push(service.into());
@@ -99,18 +103,13 @@ impl<'r> Resolved<'r> {
             methods.map(move |method| (*service, method))
         });
         let all: Vec<_> = all.collect();
-        let mut times: HashMap<&str, usize> = HashMap::new();
-        for (_, method) in &all {
-            *times.entry(&method.rust_name).or_default() += 1;
-        }
-        let named = all.iter().map(|(service, method)| {
-            let own = method.rust_name.trim_start_matches("r#");
-            let name = match times.get(method.rust_name.as_str()) {
-                Some(1) => method.rust_name.clone(),
-                _ => format!("{}_{own}", snake(&service.proto_name)),
-            };
-            (*service, *method, name)
-        });
+        let names: Vec<_> = all
+            .iter()
+            .map(|(service, method)| (service.name.as_str(), method.proto_name.as_str()))
+            .collect();
+        let names = crate::names::methods(&names);
+        let named = all.into_iter().zip(names);
+        let named = named.map(|((service, method), name)| (service, method, name));
         let named: Vec<_> = named.collect();
         let mut seen: HashMap<&str, String> = HashMap::new();
         for (service, method, name) in &named {
@@ -266,16 +265,4 @@ fn doc(text: &mut String, indent: &str, lines: &[String]) {
         // Writing to a String cannot fail.
         let _ = writeln!(text, "{indent}///{line}");
     }
-}
-
-/// `PriceBook` as `price_book`.
-fn snake(name: &str) -> String {
-    let mut snake = String::new();
-    for (n, letter) in name.chars().enumerate() {
-        if n > 0 && letter.is_ascii_uppercase() {
-            snake.push('_');
-        }
-        snake.push(letter.to_ascii_lowercase());
-    }
-    snake
 }

@@ -21,15 +21,27 @@
 //! out; the upstream's documentation names them.
 
 mod client;
-mod names;
+#[doc(hidden)]
+pub mod names;
+/// What `cargo bff` reads protos with; no part of the door.
+#[doc(hidden)]
+pub mod protos;
 mod services;
 
-use std::{env, fs, io, path::PathBuf};
+use std::{
+    env, fs, io,
+    path::{Path, PathBuf},
+};
 
 use prost::Message;
+use prost_types::FileDescriptorSet;
 
 pub use self::client::Upstream;
-use self::{client::Resolved, services::Collector};
+use self::{
+    client::Resolved,
+    protos::{compile, reachable},
+    services::Collector,
+};
 
 /// What keeps clients from being generated, for the person who wrote the build script.
 #[derive(Debug, thiserror::Error)]
@@ -76,9 +88,17 @@ pub enum Error {
 /// Proto files and the upstreams that serve them.
 #[derive(Debug)]
 pub struct Protos {
-    files: Vec<PathBuf>,
-    includes: Vec<PathBuf>,
+    sources: Vec<Source>,
     upstreams: Vec<Upstream>,
+}
+
+#[derive(Debug)]
+enum Source {
+    Files {
+        files: Vec<PathBuf>,
+        includes: Vec<PathBuf>,
+    },
+    Descriptors(PathBuf),
 }
 
 impl Protos {
@@ -88,11 +108,38 @@ impl Protos {
         F: IntoIterator<Item: Into<PathBuf>>,
         I: IntoIterator<Item: Into<PathBuf>>,
     {
+        let none = Self {
+            sources: Vec::new(),
+            upstreams: Vec::new(),
+        };
+        none.and(files, includes)
+    }
+
+    /// A descriptor set, as `buf build` and `protoc --include_imports -o` write it.
+    pub fn descriptors(file: impl Into<PathBuf>) -> Self {
         Self {
-            files: files.into_iter().map(Into::into).collect(),
-            includes: includes.into_iter().map(Into::into).collect(),
+            sources: vec![Source::Descriptors(file.into())],
             upstreams: Vec::new(),
         }
+    }
+
+    /// The same with more proto files.
+    pub fn and<F, I>(mut self, files: F, includes: I) -> Self
+    where
+        F: IntoIterator<Item: Into<PathBuf>>,
+        I: IntoIterator<Item: Into<PathBuf>>,
+    {
+        self.sources.push(Source::Files {
+            files: files.into_iter().map(Into::into).collect(),
+            includes: includes.into_iter().map(Into::into).collect(),
+        });
+        self
+    }
+
+    /// The same with a descriptor set as well.
+    pub fn and_descriptors(mut self, file: impl Into<PathBuf>) -> Self {
+        self.sources.push(Source::Descriptors(file.into()));
+        self
     }
 
     /// The same with an upstream: a server, which may have several of the files' services.
@@ -110,15 +157,65 @@ impl Protos {
         let out = env::var_os("OUT_DIR").map(PathBuf::from);
         let out =
             out.ok_or_else(|| Error::Protos("OUT_DIR is not set: call it in build.rs".into()))?;
-        for file in self.files.iter().chain(&self.includes) {
-            println!("cargo:rerun-if-changed={}", file.display());
+        for source in &self.sources {
+            let (files, includes): (&[_], &[_]) = match source {
+                Source::Files { files, includes } => (files, includes),
+                Source::Descriptors(file) => (std::slice::from_ref(file), &[]),
+            };
+            for file in files.iter().chain(includes) {
+                println!("cargo:rerun-if-changed={}", file.display());
+            }
         }
         self.generate_into(out)
     }
 
+    /// All files of all sources, each once.
+    fn read(&self) -> Result<FileDescriptorSet, Error> {
+        let mut all = FileDescriptorSet::default();
+        for source in &self.sources {
+            let set = match source {
+                Source::Files { files, includes } => {
+                    let names: Vec<_> = files
+                        .iter()
+                        .map(|file| name_within(file, includes))
+                        .collect();
+                    compile(&names, includes)?.descriptors
+                }
+                Source::Descriptors(file) => {
+                    let problem = |error: &dyn std::fmt::Display| {
+                        Error::Protos(format!("{}: {error}", file.display()))
+                    };
+                    let bytes = fs::read(file).map_err(|error| problem(&error))?;
+                    let set = FileDescriptorSet::decode(bytes.as_slice());
+                    set.map_err(|error| problem(&error))?
+                }
+            };
+            for file in set.file {
+                if !all.file.iter().any(|known| known.name == file.name) {
+                    all.file.push(file);
+                }
+            }
+        }
+        Ok(all)
+    }
+
     fn generate_into(self, out: PathBuf) -> Result<(), Error> {
-        let descriptors = protox::compile(&self.files, &self.includes)
-            .map_err(|error| Error::Protos(format!("{error:?}")))?;
+        let descriptors = self.read()?;
+        // What no method reaches is not compiled. An upstream that names no service has all the others.
+        let all = self
+            .upstreams
+            .iter()
+            .any(|upstream| upstream.services().is_empty());
+        let services: Vec<_> = self
+            .upstreams
+            .iter()
+            .flat_map(Upstream::services)
+            .cloned()
+            .collect();
+        let known = |service: &String| has_service(&descriptors, service);
+        // One that is not there is told of later, with what there is.
+        let all = all || !services.iter().all(known);
+        let descriptors = reachable(&descriptors, if all { &[] } else { &services });
         let collector = Collector::default();
         let write = |path: PathBuf, error| Error::Write { path, error };
         let path = out.join("descriptors.bin");
@@ -147,6 +244,26 @@ impl Protos {
         let path = out.join("upstreams.rs");
         fs::write(&path, text).map_err(|error| write(path, error))
     }
+}
+
+/// Whether the files have a service of this full name.
+fn has_service(descriptors: &FileDescriptorSet, name: &str) -> bool {
+    descriptors.file.iter().any(|file| {
+        let mut services = file.service.iter();
+        services.any(|service| match file.package() {
+            "" => service.name() == name,
+            package => format!("{package}.{}", service.name()) == name,
+        })
+    })
+}
+
+/// The name of `file` within the first of `includes` that it is in.
+fn name_within(file: &Path, includes: &[PathBuf]) -> String {
+    let mut within = includes
+        .iter()
+        .filter_map(|root| file.strip_prefix(root).ok());
+    let name = within.next().unwrap_or(file);
+    name.to_string_lossy().replace('\\', "/")
 }
 
 /// The modules of all packages, with what they include in place: a file that is included cannot name

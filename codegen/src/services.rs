@@ -12,8 +12,6 @@ use crate::names::from_root;
 pub(crate) struct FoundService {
     /// `package.Service`.
     pub(crate) name: String,
-    /// Its last segment.
-    pub(crate) proto_name: String,
     pub(crate) docs: Vec<String>,
     pub(crate) methods: Vec<FoundMethod>,
 }
@@ -21,8 +19,6 @@ pub(crate) struct FoundService {
 /// One method.
 #[derive(Clone, Debug)]
 pub(crate) struct FoundMethod {
-    /// `say_hello`.
-    pub(crate) rust_name: String,
     /// `SayHello`.
     pub(crate) proto_name: String,
     pub(crate) docs: Vec<String>,
@@ -49,7 +45,6 @@ impl ServiceGenerator for Collector {
     fn generate(&mut self, service: Service, _: &mut String) {
         let package = &service.package;
         let methods = service.methods.into_iter().map(|method| FoundMethod {
-            rust_name: method.name,
             proto_name: method.proto_name,
             docs: docs(&method.comments),
             request: from_root(package, &method.input_type),
@@ -66,7 +61,6 @@ impl ServiceGenerator for Collector {
             name,
             methods: methods.collect(),
             docs: docs(&service.comments),
-            proto_name: service.proto_name,
         });
     }
 }

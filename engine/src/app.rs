@@ -291,9 +291,9 @@ impl Server {
             router,
             reload,
             readiness,
-            #[cfg(feature = "testing")]
+            #[cfg(feature = "made-up")]
             data: bff.data,
-            #[cfg(feature = "testing")]
+            #[cfg(feature = "made-up")]
             execution,
         })
     }
@@ -304,13 +304,13 @@ pub(crate) struct Assembled {
     pub(crate) router: Router,
     reload: Reload,
     readiness: Readiness,
-    #[cfg(feature = "testing")]
+    #[cfg(feature = "made-up")]
     data: RequestData,
-    #[cfg(feature = "testing")]
+    #[cfg(feature = "made-up")]
     execution: Execution,
 }
 
-#[cfg(feature = "testing")]
+#[cfg(feature = "made-up")]
 impl Assembled {
     /// The answers to `request`, as over a WebSocket that began with `headers`.
     pub(crate) fn subscribe(

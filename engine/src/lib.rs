@@ -46,7 +46,7 @@ mod shutdown;
 #[cfg(test)]
 mod simulation;
 mod telemetry;
-#[cfg(feature = "testing")]
+#[cfg(feature = "made-up")]
 pub mod testing;
 mod types;
 mod upstream;
@@ -72,7 +72,7 @@ pub use bff_derive::{FromProto, IntoProto};
 
 /// What a file with resolvers uses.
 pub mod prelude {
-    pub use crate::{Answer, Batch, BatchExt, CallExt, Calls, FromProto, IntoProto};
+    pub use crate::{Answer, Batch, BatchExt, CallExt, Calls, FromProto, IntoProto, request};
 }
 
 // Derives name this crate by its name, also in its own tests and examples.
@@ -85,6 +85,84 @@ pub mod codegen {
     pub use async_graphql::Result;
     pub use futures_util::stream::BoxStream;
     pub use {prost, prost_types};
+}
+
+/// A request made of a resolver's arguments, which have the names of the message's fields: what is written
+/// with a `?` may be absent, and then the field has its default. It is a `Result`, which a client's method
+/// takes as it is.
+///
+/// ```
+/// # mod v1 {
+/// #     #[derive(Clone, PartialEq, prost::Message)]
+/// #     pub struct GetRequest {
+/// #         #[prost(string, tag = "1")]
+/// #         pub id: String,
+/// #         #[prost(int64, tag = "2")]
+/// #         pub revision: i64,
+/// #         #[prost(message, optional, tag = "3")]
+/// #         pub deep: Option<()>,
+/// #     }
+/// # }
+/// use bff_engine::{Int64, request};
+///
+/// # fn main() -> async_graphql::Result<()> {
+/// let (id, revision, deep) = ("a".to_owned(), None::<Int64>, Some(true));
+/// let request = request!(v1::GetRequest { id, revision?, set deep? })?;
+/// assert_eq!((request.id.as_str(), request.revision, request.deep), ("a", 0, Some(())));
+/// # Ok(())
+/// # }
+/// ```
+#[macro_export]
+macro_rules! request {
+    ($message:ty { $($parts:tt)* }) => {
+        (move || -> $crate::codegen::Result<$message> {
+            #[allow(unused_mut)]
+            let mut message = <$message as ::core::default::Default>::default();
+            $crate::request_fields!(message, $($parts)*);
+            ::core::result::Result::Ok(message)
+        })()
+    };
+}
+
+/// The fields of [`request!`], one after the other.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! request_fields {
+    ($message:ident, ) => {};
+    ($message:ident, $field:ident = set $value:ident ? $(, $($rest:tt)*)?) => {
+        if $value == ::core::option::Option::Some(true) {
+            $message.$field = ::core::option::Option::Some(::core::default::Default::default());
+        }
+        $crate::request_fields!($message, $($($rest)*)?);
+    };
+    ($message:ident, $field:ident = set $value:ident $(, $($rest:tt)*)?) => {
+        if $value {
+            $message.$field = ::core::option::Option::Some(::core::default::Default::default());
+        }
+        $crate::request_fields!($message, $($($rest)*)?);
+    };
+    ($message:ident, $field:ident = $value:ident ? $(, $($rest:tt)*)?) => {
+        if let ::core::option::Option::Some(value) = $value {
+            $crate::codegen::Fill::fill(&mut $message.$field, value)?;
+        }
+        $crate::request_fields!($message, $($($rest)*)?);
+    };
+    ($message:ident, $field:ident = $value:ident $(, $($rest:tt)*)?) => {
+        $crate::codegen::Fill::fill(&mut $message.$field, $value)?;
+        $crate::request_fields!($message, $($($rest)*)?);
+    };
+    ($message:ident, set $field:ident ? $(, $($rest:tt)*)?) => {
+        $crate::request_fields!($message, $field = set $field ? $(, $($rest)*)?);
+    };
+    ($message:ident, set $field:ident $(, $($rest:tt)*)?) => {
+        $crate::request_fields!($message, $field = set $field $(, $($rest)*)?);
+    };
+    ($message:ident, $field:ident ? $(, $($rest:tt)*)?) => {
+        $crate::request_fields!($message, $field = $field ? $(, $($rest)*)?);
+    };
+    ($message:ident, $field:ident $(, $($rest:tt)*)?) => {
+        $crate::request_fields!($message, $field = $field $(, $($rest)*)?);
+    };
 }
 
 /// A module `upstreams` with what `bff-codegen` made in the crate's build script.

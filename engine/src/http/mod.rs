@@ -16,9 +16,11 @@ use axum::{Router, middleware, routing::get};
 use tokio::time::Instant;
 use tower_http::catch_panic::CatchPanicLayer;
 
+#[cfg(feature = "made-up")]
+pub(crate) use self::graphql::session;
 use self::health::Readiness;
 pub use self::incoming::Incoming;
-pub(crate) use self::{config::Config, configz::CONFIGZ, graphql::session, incoming::RequestData};
+pub(crate) use self::{config::Config, configz::CONFIGZ, incoming::RequestData};
 use crate::{
     call::ForwardedHeader,
     graphql::{Executable, Execution},

@@ -60,6 +60,7 @@ pub(crate) struct Description {
     service: &'static str,
     methods: &'static [&'static str],
     /// The proto files it comes from.
+    #[cfg(feature = "made-up")]
     pub(crate) descriptors: &'static [u8],
     id: TypeId,
 }
@@ -71,6 +72,7 @@ impl Description {
             name: U::NAME,
             service: U::SERVICE,
             methods: U::METHODS,
+            #[cfg(feature = "made-up")]
             descriptors: U::DESCRIPTORS,
             id: TypeId::of::<U>(),
         }

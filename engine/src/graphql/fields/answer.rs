@@ -7,6 +7,8 @@ use async_graphql::{
     parser::types::Field, registry::Registry,
 };
 
+use futures_util::{Stream, StreamExt, TryStreamExt};
+
 use super::FromProto;
 use crate::graphql::error::is_not_found;
 
@@ -86,6 +88,24 @@ impl<T> Answer<T> {
     /// Why the field failed.
     pub fn into_result(self) -> Result<Option<T>> {
         self.0.transpose()
+    }
+}
+
+impl<T> Answer<Vec<T>> {
+    /// Of a stream that ends, its first `limit` messages as a list. What was read before it breaks is not
+    /// answered: half a list looks like a whole one.
+    pub async fn collect<M>(
+        stream: Result<impl Stream<Item = Result<M>> + Unpin>,
+        limit: usize,
+    ) -> Self
+    where
+        T: FromProto<M>,
+    {
+        let messages = match stream {
+            Ok(stream) => stream.take(limit).try_collect::<Vec<M>>().await,
+            Err(error) => Err(error),
+        };
+        messages.into()
     }
 }
 
