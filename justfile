@@ -29,8 +29,8 @@ redis:
 # What a pick, a new list, the whole stack, a limit, a trace and a document cost, and what a dead upstream costs
 # its neighbour.
 bench:
-    cargo bench --package bff-engine --features testing --bench balance
-    cargo bench --package bff-engine --features testing --bench rate_limit
+    cargo bench --package bff-engine --features internals --bench balance
+    cargo bench --package bff-engine --features internals --bench rate_limit
     cargo bench --package bff-tests --bench stack
     cargo bench --package bff-tests --bench isolation
     cargo bench --package bff-tests --bench tracing

@@ -44,6 +44,7 @@ fn cleaned(text: &str) -> String {
     let is_remark = |line: &str| {
         [
             "buf:lint",
+            "nolint",
             "protolint",
             "lint:",
             "api-linter",

@@ -123,6 +123,7 @@ impl Crate {
             let text = format!("{}\n\n{}", text.trim_end(), write::section(upstream));
             files.push(("bff.toml".into(), text.into_bytes()));
         }
+        write::check()?;
         for (path, bytes) in files {
             let path = self.dir.join(path);
             if let Some(folder) = path.parent() {

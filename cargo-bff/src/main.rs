@@ -213,9 +213,25 @@ impl Source {
             good,
             "{name:?} is no name for an upstream: lower-case letters, digits and dashes, by --service NAME"
         );
+        const TAKEN: [&str; 14] = [
+            "defaults",
+            "lib",
+            "main",
+            "upstreams",
+            "self",
+            "super",
+            "crate",
+            "std",
+            "core",
+            "alloc",
+            "tokio",
+            "async-graphql",
+            "bff-engine",
+            "futures-util",
+        ];
         ensure!(
-            name != "defaults",
-            "an upstream cannot be called \"defaults\": name it by --service NAME"
+            !TAKEN.contains(&name.as_str()),
+            "an upstream cannot be called {name:?}: name it by --service NAME"
         );
         Ok(name)
     }
@@ -304,13 +320,9 @@ fn new(dir: &Path, source: &Source, engine: &Path) -> anyhow::Result<()> {
         text("Cargo.lock", lock);
     }
     files.extend(edit::modules(&upstream));
+    write::check()?;
     put(dir, &files)?;
-    say!(
-        "{}: {} fields of {}",
-        dir.display(),
-        upstream.fields.len(),
-        upstream.services.join(", ")
-    );
+    say!("{}: {}", dir.display(), upstream.summary());
     tell(&upstream.notes);
     say!(
         "\nNext:\n\n  cd {}\n  cargo test\n  cargo run -- dev --config bff.toml",
@@ -370,12 +382,7 @@ fn add(dir: &Path, source: &Source) -> anyhow::Result<()> {
     let upstream = write::upstream(&read, &name, &krate.name, &source.said(), &krate.published)?;
     let protos = protos_of(&read, descriptors.as_deref(), &name)?;
     let by_hand = krate.add(&upstream, protos, &read.named, descriptors.is_some())?;
-    say!(
-        "{}: {} fields of {}",
-        name,
-        upstream.fields.len(),
-        upstream.services.join(", ")
-    );
+    say!("{}", upstream.summary());
     tell(&upstream.notes);
     for line in by_hand {
         say!("by hand: {line}");

@@ -186,7 +186,8 @@ pub(crate) fn joined(package: &str, full_name: &str) -> String {
         .unwrap_or(full_name)
         .trim_start_matches('.');
     let joined: String = own.split('.').collect();
-    match joined.starts_with("__") || joined.contains('_') {
+    let is_upper = joined.starts_with(|first: char| first.is_ascii_uppercase());
+    match joined.contains('_') || !is_upper {
         true => joined.to_upper_camel_case(),
         false => joined,
     }
@@ -281,5 +282,5 @@ pub(crate) fn root_field(parts: &[&str]) -> String {
 
 /// A Rust name of a function for a root field.
 pub(crate) fn function(field: &str) -> String {
-    identifier(&snake(field).trim_start_matches("r#").to_owned())
+    identifier(snake(field).trim_start_matches("r#"))
 }

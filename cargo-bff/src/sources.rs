@@ -90,8 +90,16 @@ impl Read {
             "{}: no service is in it: name the file with the service",
             self.named.join(", ")
         );
-        let methods = services.iter().flat_map(|service| service.methods());
-        Ok(methods.collect())
+        let methods: Vec<_> = services
+            .iter()
+            .flat_map(|service| service.methods())
+            .collect();
+        ensure!(
+            !methods.is_empty(),
+            "{}: its services have no methods",
+            self.named.join(", ")
+        );
+        Ok(methods)
     }
 
     /// The name of the upstream: of the first service's package, or of its file.
@@ -103,6 +111,64 @@ impl Read {
         let file = service.map(|service| service.parent_file().name().to_owned());
         names::upstream(&package.unwrap_or_default(), &file.unwrap_or_default())
     }
+}
+
+impl Read {
+    /// What a person may want to know who named these files: services of others, and what is left out.
+    pub(crate) fn hints(&self, methods: &[MethodDescriptor]) -> Vec<String> {
+        let mut hints = Vec::new();
+        let known: BTreeSet<_> = methods
+            .iter()
+            .map(|method| method.parent_service().full_name().to_owned())
+            .collect();
+        let others: Vec<_> = self
+            .pool
+            .services()
+            .filter(|service| !known.contains(service.full_name()))
+            .filter(|service| {
+                !NOBODYS
+                    .iter()
+                    .any(|prefix| service.full_name().starts_with(prefix))
+            })
+            .filter(|service| !service.full_name().starts_with("google."))
+            .map(|service| format!("{} ({})", service.name(), service.parent_file().name()))
+            .collect();
+        if !others.is_empty() {
+            hints.push(format!(
+                "files that are imported have services too: {}; name them by --proto",
+                others.join(", ")
+            ));
+        }
+        let (messages, _) = reached(methods);
+        let extended: Vec<_> = messages
+            .iter()
+            .flat_map(|message| message.extensions())
+            .filter(|extension| !extension.full_name().starts_with("google."))
+            .map(|extension| extension.full_name().to_owned())
+            .collect();
+        if !extended.is_empty() {
+            hints.push(format!("left out, extensions: {}", extended.join(", ")));
+        }
+        hints
+    }
+}
+
+/// Whether a message stands within itself.
+pub(crate) fn is_recursive(message: &MessageDescriptor) -> bool {
+    let (mut seen, mut waiting) = (BTreeSet::new(), vec![message.clone()]);
+    while let Some(next) = waiting.pop() {
+        for field in next.fields() {
+            if let prost_reflect::Kind::Message(inner) = field.kind() {
+                if inner.full_name() == message.full_name() {
+                    return true;
+                }
+                if seen.insert(inner.full_name().to_owned()) {
+                    waiting.push(inner);
+                }
+            }
+        }
+    }
+    false
 }
 
 /// All messages and enums that `methods` reach.
@@ -194,7 +260,8 @@ pub(crate) fn clashes(
                 key.1
             );
         }
-        if key.0.is_empty() && key.1 == bff_codegen::names::upper_camel(upstream) {
+        let ty = bff_codegen::names::upper_camel(upstream);
+        if key.0.is_empty() && [ty.clone(), format!("{ty}Client")].contains(&key.1) {
             bail!(
                 "the message {full} has the name of the upstream: give that another one by --service"
             );

@@ -136,7 +136,7 @@ pub(crate) fn oneof_path(oneof: &OneofDescriptor) -> String {
     } else {
         ""
     };
-    format!("{}::{name}{suffix}", names::module_path(&message))
+    format!("{}::{name}{suffix}", names::module_path(message))
 }
 
 /// Behind `crate::upstreams::`, or where it stands in the engine.
@@ -301,7 +301,13 @@ impl<'p> Types<'p> {
             if !docs.is_empty() {
                 docs.push(String::new());
             }
-            docs.push(format!("At most one of {} is there.", others.join(", ")));
+            docs.push(match others.len() {
+                ..=8 => format!("At most one of {} is there.", others.join(", ")),
+                many => format!(
+                    "At most one of {many} alternatives is there: `{}`.",
+                    oneof.name()
+                ),
+            });
             proto.push(format!("oneof = {}", snake(oneof.name())));
             proto.push(format!(
                 "{}::{}",
@@ -633,7 +639,7 @@ impl<'p> Types<'p> {
             let _ = writeln!(text, "#[proto({})]", in_upstreams(&oneof_path(oneof)));
             named(&mut text, &name);
             let _ = writeln!(text, "pub enum {name} {{");
-            let given = self.input_fields(&message);
+            let given = self.input_fields(message);
             for field in oneof.fields().filter(|field| given.contains(field)) {
                 let docs = self.docs(&message.parent_file(), field.path());
                 doc(&mut text, "    ", &docs);
@@ -771,12 +777,15 @@ pub(crate) fn published_values(kind: &EnumDescriptor) -> Vec<prost_reflect::Enum
     }
 }
 
+/// What GraphQL reads as something else than a value of an enum.
+const NO_VALUES: [&str; 3] = ["true", "false", "null"];
+
 /// The name of a value in the schema: without the type's name in front, if every value but the 0 has it.
 fn value_name(kind: &EnumDescriptor, name: &str) -> String {
     let prefix = format!("{}_", kind.name().to_shouty_snake_case());
     let stripped = |name: &str| -> Option<String> {
         let rest = name.strip_prefix(&prefix)?;
-        let reserved = ["true", "false", "null"].contains(&rest);
+        let reserved = NO_VALUES.contains(&rest);
         (is_graphql(rest) && !reserved).then(|| rest.to_owned())
     };
     let all: Vec<_> = kind
@@ -789,9 +798,13 @@ fn value_name(kind: &EnumDescriptor, name: &str) -> String {
         .map(|value| stripped(value.name()).unwrap_or_else(|| value.name().to_owned()))
         .collect();
     let strips = all.iter().all(Option::is_some) && distinct.len() == kind.values().len();
-    match strips {
+    let name = match strips {
         true => stripped(name).unwrap_or_else(|| name.to_owned()),
         false => name.to_owned(),
+    };
+    match NO_VALUES.contains(&name.as_str()) || !is_graphql(&name) {
+        true => format!("{prefix}{}", name.trim_start_matches('_').to_uppercase()),
+        false => name,
     }
 }
 

@@ -84,18 +84,20 @@ const READS: [&str; 37] = [
     "status",
     "health",
     "subscribe",
-    "stream",
     "scan",
     "range",
     "select",
     "recommend",
+    "show",
 ];
-/// Words that a read may end with, if it begins with no verb of a write.
+/// What is said of many at once: the word behind decides.
+const MANY: [&str; 3] = ["batch", "bulk", "multi"];
+/// Words that a read of two words may end with: `WalletBalance`, and not `DestroyKeyVersion`.
 const LAST: [&str; 8] = [
     "list", "get", "status", "stats", "info", "exists", "balance", "version",
 ];
-/// Words that writes begin with.
-const WRITES: [&str; 36] = [
+/// Words of writes. Where one stands anywhere behind an "and" or an "or", the method writes.
+const WRITES: [&str; 78] = [
     "set",
     "create",
     "update",
@@ -131,26 +133,79 @@ const WRITES: [&str; 36] = [
     "write",
     "drop",
     "publish",
-    "batch",
+    "destroy",
+    "modify",
+    "mutate",
+    "load",
+    "unload",
+    "transfer",
+    "charge",
+    "approve",
+    "reject",
+    "promote",
+    "rollback",
+    "deploy",
+    "undeploy",
+    "mark",
+    "revoke",
+    "grant",
+    "report",
+    "broadcast",
+    "prepare",
+    "flashback",
+    "backup",
+    "archive",
+    "undelete",
+    "pay",
+    "refund",
+    "invite",
+    "accept",
+    "lock",
+    "unlock",
+    "rotate",
+    "copy",
+    "rename",
+    "replace",
+    "sync",
+    "trigger",
+    "schedule",
+    "pause",
+    "resume",
+    "retry",
+    "acknowledge",
+    "ack",
+    "commit",
+    "abort",
 ];
 /// First and last words of streams that go on.
-const LIVE_FIRST: [&str; 6] = ["subscribe", "watch", "follow", "tail", "observe", "listen"];
-const LIVE_LAST: [&str; 6] = [
-    "events",
-    "updates",
-    "changes",
-    "stream",
-    "notifications",
+const LIVE_FIRST: [&str; 7] = [
+    "subscribe",
     "watch",
+    "follow",
+    "tail",
+    "observe",
+    "listen",
+    "monitor",
 ];
+const LIVE_LAST: [&str; 5] = ["events", "updates", "changes", "notifications", "watch"];
 /// First words of streams that end by themselves.
-const FINITE: [&str; 12] = [
-    "list", "read", "lookup", "export", "scan", "range", "get", "search", "find", "query", "fetch",
+const FINITE: [&str; 16] = [
+    "list",
+    "read",
+    "lookup",
+    "export",
+    "scan",
+    "range",
+    "get",
+    "search",
+    "find",
+    "query",
+    "fetch",
     "download",
-];
-/// First words of streams that do something.
-const EFFECTS: [&str; 10] = [
-    "send", "open", "close", "create", "delete", "start", "run", "execute", "import", "pay",
+    "batch_get",
+    "streaming_read",
+    "streamed_list",
+    "bulk_export",
 ];
 
 /// The words of a method's name.
@@ -176,6 +231,17 @@ fn last_is(words: &[String], list: &[&str]) -> bool {
 pub(crate) struct Said {
     pub(crate) queries: Vec<String>,
     pub(crate) mutations: Vec<String>,
+}
+
+impl Said {
+    /// Patterns that mean no method.
+    pub(crate) fn unmatched(&self, methods: &[MethodDescriptor]) -> Vec<String> {
+        let all = self.queries.iter().map(|pattern| ("--query", pattern));
+        let all = all.chain(self.mutations.iter().map(|pattern| ("--mutation", pattern)));
+        all.filter(|(_, pattern)| !methods.iter().any(|method| means(pattern, method)))
+            .map(|(flag, pattern)| format!("{flag} {pattern}"))
+            .collect()
+    }
 }
 
 /// Whether `pattern` means the method, by its name or as `package.Service/Method`.
@@ -204,6 +270,33 @@ pub(crate) fn level(method: &MethodDescriptor) -> IdempotencyLevel {
     options.idempotency_level()
 }
 
+/// Whether its name is a read's, a write's, or neither.
+fn by_name(words: &[String]) -> Option<bool> {
+    // Of many at once: the word behind decides.
+    let words = match words.split_first() {
+        Some((first, rest)) if MANY.contains(&first.as_str()) && !rest.is_empty() => rest,
+        _ => words,
+    };
+    let writes = |words: &[String]| words.iter().any(|word| WRITES.contains(&word.as_str()));
+    let joint = words.iter().position(|word| word == "and" || word == "or");
+    let does_more = joint.is_some_and(|at| writes(&words[at..]));
+    let modifies = words
+        .iter()
+        .skip(1)
+        .any(|word| ["modify", "mutate"].contains(&word.as_str()));
+    if first_is(words, &WRITES) || does_more || modifies {
+        return Some(false);
+    }
+    // A cart is checked out, an incident resolved, a channel verified: nobody reads those.
+    let second = words.get(1).map(String::as_str);
+    if first_is(words, &["check"]) && ["out", "in"].contains(&second.unwrap_or_default()) {
+        return Some(false);
+    }
+    let short = words.len() <= 2 || !writes(words);
+    let ends = last_is(words, &LAST) && short && words.len() <= 3;
+    (first_is(words, &READS) || ends).then_some(true)
+}
+
 /// What becomes of `method`, whose HTTP method is `http`, and why.
 pub(crate) fn classify(
     method: &MethodDescriptor,
@@ -214,52 +307,60 @@ pub(crate) fn classify(
         return (Kind::TakesStream, Reason::Nothing);
     }
     let words = words(method.name());
-    let wanted = said
-        .queries
-        .iter()
-        .chain(&said.mutations)
-        .any(|pattern| means(pattern, method));
-    if method.is_server_streaming() {
-        return match () {
-            () if first_is(&words, &LIVE_FIRST) || last_is(&words, &LIVE_LAST) => {
-                (Kind::Live, Reason::Name)
-            }
-            () if first_is(&words, &FINITE) => (Kind::Finite, Reason::Name),
-            () if first_is(&words, &EFFECTS) && !wanted => (Kind::Effects, Reason::Name),
-            () => (Kind::Live, Reason::Nothing),
-        };
-    }
-    if said.queries.iter().any(|pattern| means(pattern, method)) {
-        return (Kind::Query, Reason::Owner);
-    }
-    if said.mutations.iter().any(|pattern| means(pattern, method)) {
-        return (Kind::Mutation, Reason::Owner);
-    }
-    if level(method) == IdempotencyLevel::NoSideEffects {
-        return (Kind::Query, Reason::IdempotencyLevel);
-    }
-    match http {
-        Some("get") => return (Kind::Query, Reason::Http),
-        Some("put" | "patch" | "delete") => return (Kind::Mutation, Reason::Http),
-        _ => {}
-    }
+    let streams = method.is_server_streaming();
+    let is_query = said.queries.iter().any(|pattern| means(pattern, method));
+    let is_mutation = said.mutations.iter().any(|pattern| means(pattern, method));
     let service = method.parent_service().name().to_owned();
-    if service == "Msg" {
-        return (Kind::Mutation, Reason::Service);
-    }
-    if ["Query", "QueryService", "Reader"]
+    // Who is asked in turn, the first that answers.
+    let (reads, reason) = if is_query || is_mutation {
+        (Some(is_query), Reason::Owner)
+    } else if level(method) == IdempotencyLevel::NoSideEffects {
+        (Some(true), Reason::IdempotencyLevel)
+    } else if let Some(verb @ ("get" | "put" | "patch" | "delete")) = http {
+        (Some(verb == "get"), Reason::Http)
+    } else if streams && (first_is(&words, &LIVE_FIRST) || first_is(&words, &FINITE)) {
+        (Some(true), Reason::Name)
+    } else if service == "Msg" {
+        (Some(false), Reason::Service)
+    } else if ["Query", "QueryService", "Reader"]
         .iter()
         .any(|end| service.ends_with(end))
     {
-        return (Kind::Query, Reason::Service);
+        (Some(true), Reason::Service)
+    } else {
+        let named = by_name(&words);
+        (
+            named,
+            if named.is_some() {
+                Reason::Name
+            } else {
+                Reason::Nothing
+            },
+        )
+    };
+    if !streams {
+        // A long-running operation is started, not read.
+        let starts = method.output().full_name() == "google.longrunning.Operation";
+        let starts = starts
+            && matches!(reason, Reason::Name | Reason::Nothing)
+            && !first_is(&words, &["get"]);
+        return match reads == Some(true) && !starts {
+            true => (Kind::Query, reason),
+            false => (Kind::Mutation, reason),
+        };
     }
-    let writes = first_is(&words, &WRITES) && !first_is(&words, &["batch_get"]);
-    if first_is(&words, &READS) || (last_is(&words, &LAST) && !writes) {
-        return (Kind::Query, Reason::Name);
-    }
-    match writes {
-        true => (Kind::Mutation, Reason::Name),
-        false => (Kind::Mutation, Reason::Nothing),
+    match reads {
+        // Asked for, whatever it does.
+        _ if is_mutation => (Kind::Live, reason),
+        Some(false) => (Kind::Effects, reason),
+        _ if first_is(&words, &LIVE_FIRST) || last_is(&words, &LIVE_LAST) => {
+            (Kind::Live, Reason::Name)
+        }
+        Some(true) => (Kind::Finite, reason),
+        None if words.iter().any(|word| WRITES.contains(&word.as_str())) => {
+            (Kind::Effects, Reason::Name)
+        }
+        None => (Kind::Live, reason),
     }
 }
 
@@ -269,28 +370,51 @@ mod tests {
 
     #[test]
     fn words_decide_and_not_letters() {
-        let reads = |name: &str| {
-            let words = words(name);
-            first_is(&words, &READS) || (last_is(&words, &LAST) && !first_is(&words, &WRITES))
-        };
         for name in [
             "GetFoo",
             "getFoo",
             "BatchGetFoo",
             "CheckAccess",
-            "TotalBalance",
+            "WalletBalance",
             "Health",
+            "BatchCheck",
+            "PodSandboxStatus",
+            "AuthStatus",
+            "ShowPartitions",
+            "BatchDescribeCollection",
         ] {
-            assert!(reads(name), "{name}");
+            assert_eq!(by_name(&words(name)), Some(true), "{name}");
+        }
+        // As public APIs have them.
+        for name in [
+            "SetCurrentVersion",
+            "DeleteInfo",
+            "DestroyCryptoKeyVersion",
+            "ModifyStatus",
+            "LoadBalance",
+            "CheckAndMutateRow",
+            "ReadModifyWriteRow",
+            "ReadAndDelete",
+            "GetOrCreateUser",
+            "CheckOutCart",
+            "TransferBalance",
+            "ApproveVersion",
+            "RollbackVersion",
+            "MarkStatus",
+            "RevokeInfo",
+            "BatchWrite",
+            "BroadcastTxnStatus",
+            "FlashbackToVersion",
+        ] {
+            assert_eq!(by_name(&words(name)), Some(false), "{name}");
         }
         for name in [
             "Checkpoint",
-            "SetCurrentVersion",
             "Getaway",
-            "DeleteInfo",
             "Issue",
+            "KvPrepareFlashbackToVersion",
         ] {
-            assert!(!reads(name), "{name}");
+            assert_ne!(by_name(&words(name)), Some(true), "{name}");
         }
     }
 

@@ -6,6 +6,7 @@ use std::{
     io::Write as _,
     path::Path,
     process::{Command, Stdio},
+    sync::atomic::{AtomicBool, Ordering},
 };
 
 use bff_codegen::names::snake;
@@ -40,6 +41,28 @@ pub(crate) struct Upstream {
     pub(crate) notes: Vec<String>,
 }
 
+impl Upstream {
+    /// What it is, in a line.
+    pub(crate) fn summary(&self) -> String {
+        let fields = match self.fields.len() {
+            1 => "1 field".to_owned(),
+            many => format!("{many} fields"),
+        };
+        let services = match self.services.as_slice() {
+            services if services.len() <= 3 => services.join(", "),
+            services => format!(
+                "{} and {} more services",
+                services[..2].join(", "),
+                services.len() - 2
+            ),
+        };
+        format!(
+            "the upstream {} has {fields} of {services}; --service NAME names it otherwise",
+            self.name
+        )
+    }
+}
+
 /// What else is in the crate: names that are taken.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Published {
@@ -57,6 +80,9 @@ pub(crate) fn upstream(
 ) -> anyhow::Result<Upstream> {
     let methods: Vec<MethodDescriptor> = read.methods()?;
     let (fields, mut notes) = roots::fields(&methods, &read.facts, said, &published.fields);
+    for pattern in said.unmatched(&methods) {
+        notes.push(format!("{pattern}: no method has this name"));
+    }
     let used: Vec<_> = fields.iter().map(|field| field.method.clone()).collect();
     let (messages, enums) = sources::reached(&used);
     sources::clashes(&methods, &messages, &enums, name)?;
@@ -109,10 +135,13 @@ pub(crate) fn upstream(
         text += &match fields.iter().any(|field| field.root == *root) {
             true => roots::part(*root, part, &ty, &fields, &mut types),
             false => {
-                notes.push(
-                    "nothing is a read by its name: name those that are by --query PATTERN"
-                        .to_owned(),
-                );
+                notes.push(match fields.is_empty() {
+                    true => "nothing can be published: see above".to_owned(),
+                    false => {
+                        "nothing is a read by its name: name those that are by --query PATTERN"
+                            .to_owned()
+                    }
+                });
                 no_read(part, name)
             }
         };
@@ -123,6 +152,13 @@ pub(crate) fn upstream(
         .filter(|field| field.root == Root::Query && !field.method.is_server_streaming())
         .find_map(|field| roots::example(field, &mut types));
     guesses(&fields, &mut notes);
+    if messages.iter().any(sources::is_recursive) {
+        notes.push(
+            "some replies stand within themselves: graphql.max_depth says how deep a query may go"
+                .to_owned(),
+        );
+    }
+    notes.extend(read.hints(&methods));
     notes.extend(types.notes.iter().cloned());
     let services: BTreeSet<_> = methods
         .iter()
@@ -180,8 +216,14 @@ fn no_read(part: &str, name: &str) -> String {
     )
 }
 
-/// Those of `names` that stand in `text` as words.
+/// Those of `names` that the code `text` names: not in comments, not behind a path.
 fn used<'n>(text: &str, names: &[&'n str]) -> Vec<&'n str> {
+    let code: String = text
+        .lines()
+        .filter(|line| !line.trim_start().starts_with("//"))
+        .map(|line| without_texts(line) + "\n")
+        .collect();
+    let text = code.replace("::Result<", "::_<");
     let is_word = |c: char| c.is_ascii_alphanumeric() || c == '_';
     let words: BTreeSet<_> = text.split(|c: char| !is_word(c)).collect();
     names
@@ -189,6 +231,29 @@ fn used<'n>(text: &str, names: &[&'n str]) -> Vec<&'n str> {
         .copied()
         .filter(|name| words.contains(name))
         .collect()
+}
+
+/// A line without what stands in quotes, and without paths into the messages.
+fn without_texts(line: &str) -> String {
+    let mut kept = String::new();
+    let mut quoted = false;
+    let mut escaped = false;
+    for letter in line.chars() {
+        match letter {
+            '"' if !escaped => quoted = !quoted,
+            letter if !quoted => kept.push(letter),
+            _ => {}
+        }
+        escaped = letter == '\\' && !escaped;
+    }
+    let is_path = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == ':' || c == '#';
+    while let Some(at) = kept.find("upstreams::") {
+        let end = kept[at..]
+            .find(|c| !is_path(c))
+            .map_or(kept.len(), |end| at + end);
+        kept.replace_range(at..end, "_");
+    }
+    kept
 }
 
 fn import(text: &mut String, from: &str, names: &[&str]) {
@@ -224,13 +289,13 @@ fn root_file(name: &str, services: &[String], text: &str, has_types: bool) -> St
     if has_types {
         file += "mod types;\n\n";
     }
-    import(
-        &mut file,
-        "async_graphql",
-        &used(text, &["Context", "Object", "Result", "Subscription"]),
-    );
-    // Methods of traits that are named nowhere.
+    let mut uses = used(text, &["Context", "Object", "Result", "Subscription"]);
+    uses.retain(|name| *name != "Subscription" || text.contains("#[Subscription]"));
+    import(&mut file, "async_graphql", &uses);
     let mut engine = used(text, &ENGINE);
+    // A variable has that name, too.
+    engine.retain(|name| *name != "request" || text.contains("request!("));
+    // Methods of traits that are named nowhere.
     if text.contains("ctx.to::<") {
         engine.push("CallExt");
     }
@@ -306,6 +371,18 @@ fn test(name: &str, krate: &str, fields: &[(Root, String)], example: Option<&str
     text
 }
 
+/// Whether something was written that is no Rust.
+static REFUSED: AtomicBool = AtomicBool::new(false);
+
+/// Fails if something was written that is no Rust: a name that was not foreseen.
+pub(crate) fn check() -> anyhow::Result<()> {
+    anyhow::ensure!(
+        !REFUSED.load(Ordering::Relaxed),
+        "what these files make cannot be read as Rust, so nothing was written: a name in them is none"
+    );
+    Ok(())
+}
+
 /// Rust as everybody writes it; as it is, where there is no rustfmt.
 pub(crate) fn format(text: &str) -> String {
     let formatted = || -> std::io::Result<String> {
@@ -326,7 +403,10 @@ pub(crate) fn format(text: &str) -> String {
         let output = child.wait_with_output()?;
         match output.status.success() {
             true => String::from_utf8(output.stdout).map_err(std::io::Error::other),
-            false => Err(std::io::Error::other("rustfmt refused it")),
+            false => {
+                REFUSED.store(true, Ordering::Relaxed);
+                Err(std::io::Error::other("rustfmt refused it"))
+            }
         }
     };
     formatted().unwrap_or_else(|_| text.to_owned())
