@@ -125,53 +125,76 @@ pub(crate) fn fields(
 }
 
 /// Names the fields: where two of a root would have one name, all of them have their service's in front,
-/// and if need be their package's.
+/// and if need be as much of their package's as tells them apart.
 fn name(fields: &mut [RootField], published: &BTreeMap<Root, BTreeSet<String>>) {
     for root in Root::ALL {
+        let mut taken = published.get(&root).cloned().unwrap_or_default();
+        let mut groups: BTreeMap<String, Vec<usize>> = BTreeMap::new();
+        for (n, field) in fields
+            .iter()
+            .enumerate()
+            .filter(|(_, field)| field.root == root)
+        {
+            let own = names::root_field(&[field.method.name()]);
+            groups.entry(own).or_default().push(n);
+        }
+        // Those that nobody contends for keep their names, whatever the others take.
+        taken.extend(
+            groups
+                .iter()
+                .filter(|(_, of)| of.len() == 1)
+                .map(|(name, _)| name.clone()),
+        );
         let none = BTreeSet::new();
         let published = published.get(&root).unwrap_or(&none);
-        let candidates = |method: &MethodDescriptor| -> Vec<String> {
-            let (service, package) = (method.parent_service(), method.parent_service());
-            let service = service.name();
-            let package = package.package_name().replace('.', "_");
-            let segments: Vec<_> = package.split('_').collect();
-            let last = segments.last().copied().unwrap_or_default();
-            vec![
-                names::root_field(&[method.name()]),
-                names::root_field(&[service, method.name()]),
-                names::root_field(&[last, service, method.name()]),
-                names::root_field(&[&package, service, method.name()]),
-            ]
-        };
-        let own: Vec<_> = (0..fields.len())
-            .filter(|n| fields[*n].root == root)
-            .collect();
-        let mut level: BTreeMap<usize, usize> = own.iter().map(|n| (*n, 0)).collect();
-        // Each round those that clash take a longer name.
-        for _ in 0..3 {
-            let mut users: BTreeMap<String, Vec<usize>> = BTreeMap::new();
-            for n in &own {
-                let name = candidates(&fields[*n].method)[level[n]].clone();
-                users.entry(name).or_default().push(*n);
+        for (own, of) in groups {
+            if of.len() == 1 && !published.contains(&own) {
+                fields[of[0]].name = own;
+                continue;
             }
-            for (name, of) in users {
-                if of.len() > 1 || published.contains(&name) {
-                    of.into_iter().for_each(|n| {
-                        level
-                            .entry(n)
-                            .and_modify(|level| *level = (*level + 1).min(3));
-                    });
+            let named = |level: usize| -> Vec<String> {
+                of.iter()
+                    .map(|n| with_more(&fields[*n].method, level))
+                    .collect()
+            };
+            let are_free = |names: &Vec<String>| {
+                let distinct: BTreeSet<_> = names.iter().collect();
+                distinct.len() == names.len() && names.iter().all(|name| !taken.contains(name))
+            };
+            let mut names = (1..=4)
+                .map(named)
+                .find(are_free)
+                .unwrap_or_else(|| named(4));
+            for (n, name) in of.iter().zip(&mut names) {
+                while !taken.insert(name.clone()) {
+                    name.push('2');
                 }
+                fields[*n].name = name.clone();
             }
         }
-        let mut taken = published.clone();
-        for n in own {
-            let mut name = candidates(&fields[n].method)[level[&n]].clone();
-            while !taken.insert(name.clone()) || name.is_empty() {
-                name += "2";
-            }
-            fields[n].name = name;
-        }
+    }
+}
+
+/// A method's name with more in front: its service, the package's last segment that is no version, that and
+/// the version, the whole package.
+fn with_more(method: &MethodDescriptor, level: usize) -> String {
+    let service = method.parent_service();
+    let (service, package) = (service.name().to_owned(), service.package_name().to_owned());
+    let segment = package
+        .split('.')
+        .rev()
+        .find(|segment| !names::is_version(segment));
+    let version = package
+        .split('.')
+        .rev()
+        .find(|segment| names::is_version(segment));
+    let (segment, version) = (segment.unwrap_or_default(), version.unwrap_or_default());
+    let whole = package.replace('.', "_");
+    match level {
+        1 => names::root_field(&[&service, method.name()]),
+        2 => names::root_field(&[segment, &service, method.name()]),
+        3 => names::root_field(&[segment, version, &service, method.name()]),
+        _ => names::root_field(&[&whole, &service, method.name()]),
     }
 }
 

@@ -6,9 +6,11 @@ use std::{
 };
 
 use anyhow::{Context, bail, ensure};
-use bff_codegen::protos::{self, Facts, Root};
+use bff_codegen::protos::{self, Behavior, Facts, Root};
 use heck::{ToSnakeCase, ToUpperCamelCase};
-use prost_reflect::{DescriptorPool, EnumDescriptor, MessageDescriptor, MethodDescriptor};
+use prost_reflect::{
+    DescriptorPool, DynamicMessage, EnumDescriptor, MessageDescriptor, MethodDescriptor, Value,
+};
 
 use crate::names;
 
@@ -329,9 +331,64 @@ pub(crate) fn from_descriptors(bytes: &[u8], origin: &str) -> anyhow::Result<Rea
     let pool = DescriptorPool::decode(bytes)
         .with_context(|| format!("{origin}: the files do not fit together"))?;
     Ok(Read {
+        facts: facts(&pool),
         pool,
-        facts: Facts::default(),
         named,
         files: Vec::new(),
     })
+}
+
+/// What third-party options tell, where the set has the files that define them.
+fn facts(pool: &DescriptorPool) -> Facts {
+    let mut facts = Facts::default();
+    for method in pool
+        .services()
+        .flat_map(|service| service.methods().collect::<Vec<_>>())
+    {
+        let Some(Value::Message(rule)) = option(&method.options(), "google.api.http") else {
+            continue;
+        };
+        let pattern = rule
+            .fields()
+            .find(|(field, _)| field.containing_oneof().is_some());
+        if let Some((field, _)) = pattern {
+            facts
+                .http
+                .insert(method.full_name().to_owned(), field.name().to_owned());
+        }
+    }
+    for field in pool
+        .all_messages()
+        .flat_map(|message| message.fields().collect::<Vec<_>>())
+    {
+        let options = field.options();
+        let mut said = BTreeSet::new();
+        if let Some(Value::List(behaviors)) = option(&options, "google.api.field_behavior") {
+            // Numbers of google.api.FieldBehavior.
+            said.extend(behaviors.iter().filter_map(|value| match value {
+                Value::EnumNumber(2) => Some(Behavior::Required),
+                Value::EnumNumber(3) => Some(Behavior::OutputOnly),
+                Value::EnumNumber(4) => Some(Behavior::InputOnly),
+                _ => None,
+            }));
+        }
+        if let Some(Value::Message(rules)) = option(&options, "buf.validate.field")
+            && rules
+                .get_field_by_name("required")
+                .is_some_and(|required| required.as_bool() == Some(true))
+        {
+            said.insert(Behavior::Required);
+        }
+        if !said.is_empty() {
+            facts.behavior.insert(field.full_name().to_owned(), said);
+        }
+    }
+    facts
+}
+
+/// An option that is an extension.
+fn option(options: &DynamicMessage, name: &str) -> Option<Value> {
+    let mut extensions = options.extensions();
+    let found = extensions.find(|(extension, _)| extension.full_name() == name);
+    found.map(|(_, value)| value.clone())
 }
