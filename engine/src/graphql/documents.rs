@@ -458,12 +458,13 @@ mod tests {
     }
 
     #[test]
-    fn two_dozen_documents_of_four_kilobytes_are_all_remembered() {
+    fn half_a_dozen_documents_of_four_kilobytes_are_all_remembered_wherever_they_fall() {
         let documents = documents();
         let ask = |n| drop(documents.get(&format!("{{ a{n}: __typename }} #{}", " ".repeat(4000))));
-        (0..24).for_each(ask);
-        (0..24).for_each(ask);
-        assert_eq!(documents.looks.hits_and_misses(), (24, 24));
+        // As many as fit into one shard: which one a text falls into is random.
+        (0..6).for_each(ask);
+        (0..6).for_each(ask);
+        assert_eq!(documents.looks.hits_and_misses(), (6, 6));
     }
 
     #[test]
