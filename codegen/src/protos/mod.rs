@@ -2,7 +2,7 @@
 //!
 //! Options of one's own (`(google.api.http)`, `(buf.validate.field)` …) say nothing that a client needs,
 //! and the files that define them are often not at hand. So they are noted where they tell something
-//! ([`Facts`]), taken out as a file is read, and what they alone were imported for need not be there.
+//! (`facts.rs`), taken out as a file is read, and what they alone were imported for need not be there.
 
 mod bundled;
 mod facts;
