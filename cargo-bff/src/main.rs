@@ -66,18 +66,15 @@ enum Command {
     /// a source, of the crate's own copies.
     Diff {
         #[command(flatten)]
-        source: MaybeSource,
+        origin: Origin,
     },
 }
 
-/// Where the Consul agent is unless it is said.
-const AGENT: &str = "http://127.0.0.1:8500";
-
 /// Where services are described.
 #[derive(Debug, Args)]
-struct Source {
+struct Origin {
     /// A proto file with services; further ones are of the same server.
-    #[arg(long, value_name = "FILE", required_unless_present_any = ["descriptors", "reflect", "consul"])]
+    #[arg(long, value_name = "FILE")]
     proto: Vec<PathBuf>,
     /// A folder that imports are found in.
     #[arg(long, value_name = "DIR")]
@@ -99,6 +96,13 @@ struct Source {
         default_value = "http://127.0.0.1:8500"
     )]
     agent: String,
+}
+
+/// What an upstream is made of.
+#[derive(Debug, Args)]
+struct Source {
+    #[command(flatten)]
+    origin: Origin,
     /// The upstream's name, in the configuration and in Consul.
     #[arg(long, value_name = "NAME")]
     service: Option<String>,
@@ -110,63 +114,15 @@ struct Source {
     mutation: Vec<String>,
 }
 
-/// Where services are described, if that is said.
-#[derive(Debug, Args)]
-struct MaybeSource {
-    /// A proto file with services.
-    #[arg(long, value_name = "FILE")]
-    proto: Vec<PathBuf>,
-    /// A folder that imports are found in.
-    #[arg(long, value_name = "DIR")]
-    include: Vec<PathBuf>,
-    /// A descriptor set.
-    #[arg(long, value_name = "SET", conflicts_with = "proto")]
-    descriptors: Option<PathBuf>,
-    /// A running server, which is asked by gRPC's reflection.
-    #[arg(long, value_name = "HOST:PORT", conflicts_with_all = ["proto", "descriptors"])]
-    reflect: Option<String>,
-    /// A service in Consul, an instance of which is asked.
-    #[arg(long, value_name = "SERVICE", conflicts_with_all = ["proto", "descriptors", "reflect"])]
-    consul: Option<String>,
-    /// The Consul agent.
-    #[arg(long, value_name = "URL", env = "CONSUL_HTTP_ADDR", default_value = AGENT)]
-    agent: String,
-}
-
-impl MaybeSource {
-    fn into_source(self) -> Option<Source> {
-        let Self {
-            proto,
-            include,
-            descriptors,
-            reflect,
-            consul,
-            agent,
-        } = self;
-        let is_said =
-            !proto.is_empty() || descriptors.is_some() || reflect.is_some() || consul.is_some();
-        is_said.then_some(Source {
-            proto,
-            include,
-            descriptors,
-            reflect,
-            consul,
-            agent,
-            service: None,
-            query: Vec::new(),
-            mutation: Vec::new(),
-        })
-    }
-}
-
 /// What was read, and the descriptor set it was read from, if it was one.
 struct Given {
     read: Read,
     descriptors: Option<Vec<u8>>,
 }
 
-impl Source {
-    fn read(&self) -> anyhow::Result<Given> {
+impl Origin {
+    /// What it says; `None` if nothing is named.
+    fn read(&self) -> anyhow::Result<Option<Given>> {
         let (bytes, origin) = match (&self.descriptors, &self.reflect, &self.consul) {
             (Some(file), ..) => {
                 let bytes = fs::read(file).with_context(|| file.display().to_string())?;
@@ -180,18 +136,26 @@ impl Source {
                     format!("{service} at {address}"),
                 )
             }
+            _ if self.proto.is_empty() => return Ok(None),
             _ => {
                 let read = sources::protos(&self.proto, &self.include)?;
-                return Ok(Given {
+                return Ok(Some(Given {
                     read,
                     descriptors: None,
-                });
+                }));
             }
         };
-        Ok(Given {
+        Ok(Some(Given {
             read: sources::from_descriptors(&bytes, &origin)?,
             descriptors: Some(bytes),
-        })
+        }))
+    }
+}
+
+impl Source {
+    fn read(&self) -> anyhow::Result<Given> {
+        let given = self.origin.read()?;
+        given.context("name what it is made of: --proto FILE, --descriptors SET, --reflect HOST:PORT or --consul SERVICE")
     }
 
     fn said(&self) -> Said {
@@ -203,7 +167,7 @@ impl Source {
 
     /// The upstream's name.
     fn name(&self, read: &Read) -> anyhow::Result<String> {
-        let name = match self.service.as_ref().or(self.consul.as_ref()) {
+        let name = match self.service.as_ref().or(self.origin.consul.as_ref()) {
             Some(name) => name.clone(),
             None => read.upstream(&read.methods()?),
         };
@@ -251,10 +215,9 @@ fn main() -> ExitCode {
             engine,
         } => new(&dir, &source, &engine).map(|()| true),
         Command::Add { source } => add(Path::new("."), &source).map(|()| true),
-        Command::Diff { source } => {
-            let offered = source.into_source().map(|source| source.read()).transpose();
-            offered.and_then(|offered| diff::run(Path::new("."), offered.map(|given| given.read)))
-        }
+        Command::Diff { origin } => origin
+            .read()
+            .and_then(|given| diff::run(Path::new("."), given.map(|given| given.read))),
     };
     match done {
         Ok(true) => ExitCode::SUCCESS,

@@ -112,3 +112,23 @@ fn what_is_wrong_is_said_in_one_line() {
     let missing = protos.generate_into(dir.path().to_owned()).unwrap_err();
     assert!(missing.to_string().contains("b.proto"), "{missing}");
 }
+
+#[test]
+fn what_is_kept_names_nothing_that_is_not() {
+    let dir = tempfile::tempdir().unwrap();
+    let text = "syntax = \"proto2\"; import \"google/protobuf/descriptor.proto\";
+        service S { rpc Get(Kept) returns (Kept); }
+        message Kept { extend google.protobuf.FieldOptions { optional string x = 50001; } }
+        message Gone { optional Kept kept = 1; }";
+    fs::write(dir.path().join("a.proto"), text).unwrap();
+    let compiled = protos::compile(&["a.proto".to_owned()], &[dir.path().to_owned()]).unwrap();
+    let kept = protos::reachable(&compiled.descriptors, &[]);
+    let messages: Vec<_> = kept
+        .file
+        .iter()
+        .flat_map(|file| &file.message_type)
+        .collect();
+    assert_eq!(messages.len(), 1, "{messages:?}");
+    assert_eq!(messages[0].name(), "Kept");
+    assert!(messages[0].extension.is_empty());
+}

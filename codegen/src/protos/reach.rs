@@ -61,9 +61,16 @@ pub fn reachable(descriptors: &FileDescriptorSet, services: &[String]) -> FileDe
         file.service
             .retain(|service| is_called(&format!("{scope}.{}", service.name()), services));
         file.extension.clear();
+        file.message_type.iter_mut().for_each(without_extensions);
         renumber(file, &mut removed);
     }
     descriptors
+}
+
+/// Extensions may name what nothing reaches.
+fn without_extensions(message: &mut DescriptorProto) {
+    message.extension.clear();
+    message.nested_type.iter_mut().for_each(without_extensions);
 }
 
 fn scope(package: &str) -> String {

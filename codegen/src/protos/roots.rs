@@ -67,8 +67,11 @@ pub fn root_of(file: &Path, includes: &[PathBuf], others: &[Root]) -> Result<Roo
 /// `protos/acme/orders/v1/` it is `protos/`.
 fn above_package(file: &Path) -> Option<PathBuf> {
     let source = fs::read_to_string(file).ok()?;
-    let mut lines = source.lines().map(str::trim_start);
-    let package = lines.find_map(|line| line.strip_prefix("package ")?.split(';').next())?;
+    let package = statements(&source).into_iter().find_map(|statement| {
+        let name = statement.strip_prefix("package")?;
+        name.starts_with(char::is_whitespace)
+            .then(|| name.trim().to_owned())
+    })?;
     let mut folder = file.parent()?;
     for segment in package.trim().split('.').rev() {
         if folder.file_name()? != segment {
@@ -111,14 +114,13 @@ fn first_missing(
 
 /// The files that a source imports.
 fn imports(source: &str) -> Vec<String> {
-    let lines = source.lines().map(str::trim_start);
-    let imports = lines.filter_map(|line| {
-        let rest = line.strip_prefix("import")?.trim_start();
+    let imports = statements(source).into_iter().filter_map(|statement| {
+        let rest = statement.strip_prefix("import")?.trim_start();
         let rest = rest
             .strip_prefix("public")
             .or(rest.strip_prefix("weak"))
-            .unwrap_or(rest);
-        let rest = rest.trim_start();
+            .unwrap_or(rest)
+            .trim();
         let quote = rest
             .chars()
             .next()
@@ -126,4 +128,44 @@ fn imports(source: &str) -> Vec<String> {
         Some(rest[1..].split(quote).next()?.to_owned())
     });
     imports.collect()
+}
+
+/// What stands between semicolons, without comments: enough for a file's head.
+fn statements(source: &str) -> Vec<String> {
+    let mut plain = String::new();
+    let mut rest = source;
+    while let Some(next) = rest.chars().next() {
+        if let Some(comment) = rest.strip_prefix("//") {
+            rest = comment.find('\n').map_or("", |end| &comment[end..]);
+        } else if let Some(comment) = rest.strip_prefix("/*") {
+            rest = comment.split_once("*/").map_or("", |(_, rest)| rest);
+            plain.push(' ');
+        } else if next == '"' || next == '\'' {
+            // A text may hold what looks like a comment, such as an address.
+            let end = rest[1..]
+                .find([next, '\n'])
+                .map_or(rest.len(), |end| end + 2);
+            plain.push_str(&rest[..end]);
+            rest = &rest[end..];
+        } else {
+            plain.push(next);
+            rest = &rest[next.len_utf8()..];
+        }
+    }
+    plain
+        .split(';')
+        .map(|statement| statement.trim().to_owned())
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn imports_are_found_wherever_they_stand_and_not_in_comments() {
+        let source = "/* import \"gone.proto\";\n*/ syntax = \"proto3\"; // import 'x.proto';\n\
+                      import public \"a.proto\"; import'b.proto';\toption u = \"http://x\"; import \"c.proto\";";
+        assert_eq!(imports(source), ["a.proto", "b.proto", "c.proto"]);
+    }
 }
