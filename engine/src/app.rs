@@ -12,7 +12,7 @@ use tracing::info;
 
 use crate::{
     call::{Call, Failed, Reply},
-    config::{self, Known, Live, Problem, Problems, Rules, Sources},
+    config::{self, Known, Live, Problem, Problems, Rules, Sources, SourcesRead},
     discovery::{
         WatchOptions,
         consul::Consul,
@@ -145,6 +145,18 @@ impl Bff {
     /// # Errors
     /// [`Problems`], all that the sources have.
     pub async fn build(self, sources: &Sources) -> Result<Server, Problems> {
+        let live = Live::start(self.read(sources)?).await?;
+        Ok(Server { bff: self, live })
+    }
+
+    /// The same without Nacos, whatever the sources say.
+    #[cfg(feature = "made-up")]
+    pub(crate) fn build_alone(self, sources: &Sources) -> Result<Server, Problems> {
+        let live = Live::alone(&self.read(sources)?)?;
+        Ok(Server { bff: self, live })
+    }
+
+    fn read(&self, sources: &Sources) -> Result<SourcesRead, Problems> {
         if let Some(problem) = self.schema.problem() {
             return Err(Problems(vec![Problem {
                 key: String::new(),
@@ -152,8 +164,7 @@ impl Bff {
                 message: problem.to_owned(),
             }]));
         }
-        let live = Live::start(sources.read(self.known())?).await?;
-        Ok(Server { bff: self, live })
+        sources.read(self.known())
     }
 }
 

@@ -69,11 +69,22 @@ impl TestBff {
         keys: &[(&str, &str)],
     ) -> anyhow::Result<Self> {
         let mut services = Vec::new();
-        let mut flags = vec![("consul.register".to_owned(), "false".to_owned())];
-        flags.extend(
-            keys.iter()
-                .map(|(key, value)| ((*key).to_owned(), (*value).to_owned())),
-        );
+        let where_it_is = |key: &str| {
+            let mut parts = key.split('.');
+            parts.next() == Some("upstreams")
+                && parts
+                    .nth(1)
+                    .is_some_and(|key| ["service", "endpoints"].contains(&key))
+        };
+        let mut flags: Vec<_> = keys
+            .iter()
+            .filter(|(key, _)| !where_it_is(key))
+            .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
+            .collect();
+        // Nothing of a test reaches anybody outside of it, whatever its file says.
+        for (key, value) in [("consul.register", "false"), ("telemetry.exporter", "none")] {
+            flags.push((key.to_owned(), value.to_owned()));
+        }
         for upstream in bff.upstreams() {
             let service = MadeUp::of(upstream.name, upstream.descriptors).await?;
             flags.push((
@@ -87,7 +98,7 @@ impl TestBff {
             flags,
             ..Sources::default()
         };
-        let server = bff.build(&sources).await?;
+        let server = bff.build_alone(&sources)?;
         let consul = Consul::new(&server.live().now().config.consul)?;
         Ok(Self {
             assembled: server.assemble(&consul)?,

@@ -255,6 +255,18 @@ async fn a_call_that_fails_is_an_error_of_each_field_that_waits_for_it() {
 }
 
 #[tokio::test]
+async fn an_operation_that_goes_on_in_another_task_is_answered() {
+    use futures_util::FutureExt;
+    let (graph, _) = graph();
+    let query = json!({ "query": "{ things(ids: [1]) { name } }" });
+    let mut asked = Box::pin(graph.execute(query));
+    // Polled once by somebody who never comes back.
+    assert!(asked.as_mut().now_or_never().is_none());
+    let answer = tokio::time::timeout(Duration::from_secs(5), asked).await;
+    assert!(answer.expect("an answer").unwrap().contains("name of 1"));
+}
+
+#[tokio::test]
 async fn each_event_of_a_subscription_is_an_operation_of_its_own() {
     let (graph, loaded) = graph();
     let query = json!({ "query": "subscription { events { name } }" });

@@ -239,3 +239,20 @@ async fn routes_of_ones_own_are_served_beside_the_engines() {
     assert_eq!(bff.get("/hello").await, (200, "hi".to_owned()));
     assert_eq!(bff.get("/livez").await.0, 200);
 }
+
+#[tokio::test]
+async fn a_test_reaches_nobody_outside_of_it_whatever_its_file_and_keys_say() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("production.toml");
+    // Nobody listens on any of them; whoever asked would wait.
+    let text = "[nacos]\nserver = \"127.0.0.1:1\"\n[telemetry]\nexporter = \"otlp\"\n\
+                endpoint = \"http://127.0.0.1:1\"\n[upstreams.catalog]\nservice = \"catalog-srv\"";
+    std::fs::write(&file, text).unwrap();
+    let keys = [
+        ("consul.register", "true"),
+        ("upstreams.catalog.service", "x"),
+    ];
+    let bff = TestBff::with(program(), Some(&file), &keys).await.unwrap();
+    let answer = bff.query("{ name(id: \"1\") }").await;
+    assert_eq!(answer, json!({ "data": { "name": "name-1" } }));
+}

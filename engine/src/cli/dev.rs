@@ -35,6 +35,9 @@ pub(super) async fn make_up(bff: &Bff, sources: &mut Sources) -> anyhow::Result<
         }
         let service = MadeUp::of(upstream.name, upstream.descriptors).await?;
         eprintln!("{}: made up, at {}", upstream.name, service.addr());
+        // Whoever named the service by a flag is answered by the made-up one too.
+        let named = format!("upstreams.{}.service", upstream.name);
+        sources.flags.retain(|(key, _)| *key != named);
         let key = format!("upstreams.{}.endpoints", upstream.name);
         let value = serde_json::json!([format!("http://{}", service.addr())]);
         sources.flags.push((key, value.to_string()));

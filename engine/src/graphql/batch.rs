@@ -271,11 +271,14 @@ impl Driver {
         self.fields = fields;
         match asked_more {
             true => self.idle = 0,
-            false => self.idle += 1,
+            false => self.idle = self.idle.saturating_add(1),
         }
         // Tokio puts off some of what can run, and says so to nobody: what gives way to other tasks, and
         // whatever a task does beyond its budget. So the operation gives way too, behind those.
-        if asked_more || !coop::has_budget_remaining() {
+        // So does one that goes on in another task: whoever would have been woken may not come back.
+        let mut before = self.gave_way.iter();
+        let left = before.any(|waker| !waker.was_used() && !waker.task.will_wake(task));
+        if asked_more || left || !coop::has_budget_remaining() {
             let gave_way = Noticing::new(task);
             let waker = Waker::from(Arc::clone(&gave_way));
             let _ = pin!(yield_now()).poll(&mut Context::from_waker(&waker));

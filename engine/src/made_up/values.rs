@@ -167,6 +167,10 @@ fn repeat(answer: &mut DynamicMessage, request: &DynamicMessage) {
         return;
     };
     let keys = request.descriptor().fields().find_map(|field| {
+        // A filter that is not used is none.
+        if !request.has_field(&field) {
+            return None;
+        }
         let Value::List(keys) = request.get_field(&field).into_owned() else {
             return None;
         };
@@ -209,4 +213,84 @@ fn repeat(answer: &mut DynamicMessage, request: &DynamicMessage) {
 
 fn is_singular_message(field: &FieldDescriptor) -> bool {
     !field.is_list() && !field.is_map() && matches!(field.kind(), Kind::Message(_))
+}
+
+#[cfg(test)]
+mod tests {
+    use prost::Message as _;
+    use prost_reflect::DescriptorPool;
+    use prost_types::{
+        DescriptorProto, FieldDescriptorProto, FileDescriptorProto, FileDescriptorSet,
+        field_descriptor_proto::{Label, Type},
+    };
+
+    use super::*;
+
+    fn field(
+        name: &str,
+        number: i32,
+        ty: Type,
+        label: Label,
+        of: Option<&str>,
+    ) -> FieldDescriptorProto {
+        FieldDescriptorProto {
+            name: Some(name.to_owned()),
+            number: Some(number),
+            r#type: Some(ty.into()),
+            label: Some(label.into()),
+            type_name: of.map(str::to_owned),
+            ..Default::default()
+        }
+    }
+
+    /// `Request { repeated string ids; int32 page_size }`, `Reply { repeated Item items }`,
+    /// `Item { string id }`.
+    fn pool() -> DescriptorPool {
+        let message = |name: &str, field: Vec<FieldDescriptorProto>| DescriptorProto {
+            name: Some(name.to_owned()),
+            field,
+            ..Default::default()
+        };
+        let (one, many) = (Label::Optional, Label::Repeated);
+        let file = FileDescriptorProto {
+            name: Some("a.proto".to_owned()),
+            syntax: Some("proto3".to_owned()),
+            message_type: vec![
+                message(
+                    "Request",
+                    vec![
+                        field("ids", 1, Type::String, many, None),
+                        field("page_size", 2, Type::Int32, one, None),
+                    ],
+                ),
+                message(
+                    "Reply",
+                    vec![field("items", 1, Type::Message, many, Some(".Item"))],
+                ),
+                message("Item", vec![field("id", 1, Type::String, one, None)]),
+            ],
+            ..Default::default()
+        };
+        let set = FileDescriptorSet { file: vec![file] };
+        DescriptorPool::decode(set.encode_to_vec().as_slice()).unwrap()
+    }
+
+    #[test]
+    fn there_are_as_many_as_were_asked_for_by_key_or_by_page() {
+        let pool = pool();
+        let kind = |name: &str| pool.get_message_by_name(name).unwrap();
+        let length = |ids: &[&str], size: i32| {
+            let mut request = DynamicMessage::new(kind("Request"));
+            let ids = ids.iter().map(|id| Value::String((*id).to_owned()));
+            request.set_field_by_name("ids", Value::List(ids.collect()));
+            request.set_field_by_name("page_size", Value::I32(size));
+            let answer = answer(&kind("Reply"), &request, 1);
+            let items = answer.get_field_by_name("items").unwrap();
+            items.as_list().unwrap().len()
+        };
+        assert_eq!(length(&["a", "b", "c"], 0), 3);
+        // A filter that is not used is none.
+        assert_eq!(length(&[], 10), 10);
+        assert_eq!(length(&[], 0), SOME);
+    }
 }

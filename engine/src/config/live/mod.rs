@@ -68,6 +68,22 @@ enum Change {
 }
 
 impl Live {
+    /// What the sources say, without Nacos.
+    ///
+    /// # Errors
+    /// [`Problems`] of what was sources.
+    #[cfg(feature = "made-up")]
+    pub(crate) fn alone(sources: &SourcesRead) -> Result<Self, Problems> {
+        EffectiveConfig::at_start(sources, Instant::now()).map(Self::unchanging)
+    }
+
+    fn unchanging(now: EffectiveConfig) -> Self {
+        Self {
+            state: watch::channel(Arc::new(now)).1,
+            _follow: None,
+        }
+    }
+
     /// Checks `sources` and, if there is a Nacos among them, asks it: a start waits for its answer
     /// for three seconds, and goes on without it. From then on its documents are followed.
     ///
@@ -79,10 +95,7 @@ impl Live {
     pub(crate) async fn start(sources: SourcesRead) -> Result<Self, Problems> {
         let mut now = EffectiveConfig::at_start(&sources, Instant::now())?;
         let Some(nacos) = now.config.nacos.clone() else {
-            return Ok(Self {
-                state: watch::channel(Arc::new(now)).1,
-                _follow: None,
-            });
+            return Ok(Self::unchanging(now));
         };
         let mut readings = nacos::watch(nacos);
         let boot = async {

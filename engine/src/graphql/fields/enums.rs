@@ -1,6 +1,7 @@
 //! Enums of protos: numbers, of which an upstream that is newer than this program may send others.
 
 use async_graphql::Error;
+use tracing::warn;
 
 use super::{Answer, FromProto};
 use crate::graphql::error::Code;
@@ -42,8 +43,11 @@ impl<E: PublishedEnum> FromProto<Option<i32>> for Answer<E> {
     }
 }
 
+/// The value is for the log: an owner may have left it out on purpose.
 fn unknown(value: &str) -> Error {
-    let error =
-        format!("The upstream answered with a value that the schema does not have: {value}.");
-    Code::Internal.field_error(error)
+    warn!(
+        value,
+        "an upstream answered with a value of an enum that the schema does not have"
+    );
+    Code::Internal.field_error("The upstream answered with a value that the schema does not have.")
 }

@@ -142,7 +142,25 @@ fills! {
     bool => bool: |value| value;
     i32 => i32: |value| value;
     f64 => f64: |value| value;
-    f64 => f32: |value| value as f32;
+}
+
+impl IntoProto<f32> for f64 {
+    fn into_proto(self) -> Result<f32> {
+        let value = self as f32;
+        match value.is_finite() {
+            true => Ok(value),
+            false => {
+                Err(Code::BadUserInput.field_error(format!("{self} is too large for this field.")))
+            }
+        }
+    }
+}
+
+impl Fill<f64> for f32 {
+    fn fill(&mut self, value: f64) -> Result<()> {
+        *self = value.into_proto()?;
+        Ok(())
+    }
 }
 
 /// A message within itself.

@@ -98,6 +98,11 @@ fills!(Bytes => Vec<u8>: |bytes: Bytes| bytes.0;);
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Timestamp(pub prost_types::Timestamp);
 
+/// Seconds of 0001-01-01T00:00:00Z and of 9999-12-31T23:59:59Z: what a proto's moment may be.
+const MOMENTS: std::ops::RangeInclusive<i64> = -62_135_596_800..=253_402_300_799;
+/// Seconds of ten thousand years: what a proto's length of time may be.
+const LONGEST: u64 = 315_576_000_000;
+
 /// A moment, as RFC 3339 has it: `2026-01-31T12:00:00Z`.
 #[Scalar]
 impl ScalarType for Timestamp {
@@ -105,13 +110,23 @@ impl ScalarType for Timestamp {
         let Value::String(text) = &value else {
             return Err(InputValueError::expected_type(value));
         };
-        text.parse()
-            .map(Self)
-            .map_err(|_| InputValueError::custom("write a moment such as \"2026-01-31T12:00:00Z\""))
+        // A date, and an offset at its end: without one it is no moment.
+        let time = text.split_once(['T', 't']).map(|(_, time)| time);
+        let has_offset = time.is_some_and(|time| time.contains(['Z', 'z', '+', '-']));
+        let parsed = text.parse().ok().filter(|parsed: &prost_types::Timestamp| {
+            has_offset && MOMENTS.contains(&parsed.seconds)
+        });
+        parsed.map(Self).ok_or_else(|| {
+            InputValueError::custom("write a moment such as \"2026-01-31T12:00:00Z\"")
+        })
     }
 
+    /// `null` for what has no year of four digits.
     fn to_value(&self) -> Value {
-        Value::String(self.0.to_string())
+        match MOMENTS.contains(&self.0.seconds) {
+            true => Value::String(self.0.to_string()),
+            false => Value::Null,
+        }
     }
 }
 
@@ -126,13 +141,21 @@ impl ScalarType for Duration {
         let Value::String(text) = &value else {
             return Err(InputValueError::expected_type(value));
         };
-        text.parse()
+        let parsed = text.parse().ok();
+        let parsed = parsed
+            .filter(|parsed: &prost_types::Duration| parsed.seconds.unsigned_abs() <= LONGEST);
+        parsed
             .map(Self)
-            .map_err(|_| InputValueError::custom("write a length of time such as \"1.5s\""))
+            .ok_or_else(|| InputValueError::custom("write a length of time such as \"1.5s\""))
     }
 
+    /// `null` for more than ten thousand years.
     fn to_value(&self) -> Value {
-        Value::String(self.0.to_string())
+        match self.0.seconds.unsigned_abs() <= LONGEST {
+            // One sign for seconds and nanoseconds, which is the whole's.
+            true => Value::String(self.0.normalized().to_string()),
+            false => Value::Null,
+        }
     }
 }
 
@@ -218,12 +241,24 @@ fills! {
     };
     Timestamp => prost_types::Timestamp: |timestamp: Timestamp| timestamp.0;
     Duration => prost_types::Duration: |duration: Duration| duration.0;
-    Json => prost_types::Value: |json: Json| from_json(json.0);
+}
+
+impl IntoProto<prost_types::Value> for Json {
+    fn into_proto(self) -> Result<prost_types::Value> {
+        from_json(self.0)
+    }
+}
+
+impl Fill<Json> for prost_types::Value {
+    fn fill(&mut self, value: Json) -> Result<()> {
+        *self = value.into_proto()?;
+        Ok(())
+    }
 }
 
 impl IntoProto<Struct> for Json {
     fn into_proto(self) -> Result<Struct> {
-        match from_json(self.0).kind {
+        match from_json(self.0)?.kind {
             Some(Kind::StructValue(fields)) => Ok(fields),
             _ => Err(not("an object")),
         }
@@ -232,7 +267,7 @@ impl IntoProto<Struct> for Json {
 
 impl IntoProto<ListValue> for Json {
     fn into_proto(self) -> Result<ListValue> {
-        match from_json(self.0).kind {
+        match from_json(self.0)?.kind {
             Some(Kind::ListValue(list)) => Ok(list),
             _ => Err(not("a list")),
         }
@@ -270,23 +305,42 @@ fn number_to_json(number: f64) -> Value {
     }
 }
 
-fn from_json(json: Value) -> prost_types::Value {
+fn from_json(json: Value) -> Result<prost_types::Value> {
     let kind = match json {
         Value::Null => Kind::NullValue(0),
         Value::Boolean(value) => Kind::BoolValue(value),
-        Value::Number(number) => Kind::NumberValue(number.as_f64().unwrap_or_default()),
+        Value::Number(number) => Kind::NumberValue(number_from_json(&number)?),
         Value::String(text) => Kind::StringValue(text),
         Value::Enum(name) => Kind::StringValue(name.to_string()),
         Value::Binary(bytes) => Kind::StringValue(STANDARD.encode(bytes)),
         Value::List(values) => Kind::ListValue(ListValue {
-            values: values.into_iter().map(from_json).collect(),
+            values: values.into_iter().map(from_json).collect::<Result<_>>()?,
         }),
-        Value::Object(fields) => Kind::StructValue(Struct {
-            fields: fields
-                .into_iter()
-                .map(|(name, value)| (name.to_string(), from_json(value)))
-                .collect(),
-        }),
+        Value::Object(fields) => {
+            let fields = fields.into_iter();
+            let fields = fields.map(|(name, value)| Ok((name.to_string(), from_json(value)?)));
+            Kind::StructValue(Struct {
+                fields: fields.collect::<Result<_>>()?,
+            })
+        }
     };
-    prost_types::Value { kind: Some(kind) }
+    Ok(prost_types::Value { kind: Some(kind) })
+}
+
+/// A whole number that a double does not hold would become another one.
+fn number_from_json(number: &async_graphql::Number) -> Result<f64> {
+    let value = number.as_f64().unwrap_or_default();
+    let is_held = match (number.as_i64(), number.as_u64()) {
+        (Some(whole), _) => value as i64 == whole && whole != i64::MAX,
+        (None, Some(whole)) => value as u64 == whole && whole != u64::MAX,
+        (None, None) => true,
+    };
+    match is_held {
+        true => Ok(value),
+        false => {
+            let problem =
+                format!("{number} is no exact number in JSON of protos: write it as a string.");
+            Err(crate::graphql::error::Code::BadUserInput.field_error(problem))
+        }
+    }
 }
