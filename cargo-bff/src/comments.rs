@@ -59,6 +59,18 @@ fn cleaned(text: &str) -> String {
     let lines = text.lines().map(str::trim).filter(|line| !is_remark(line));
     // A frame of stars or slashes says nothing.
     let lines = lines.map(|line| line.trim_start_matches(['*', '/']).trim());
+    let mut in_code = false;
+    let lines = lines.map(|line| match line.strip_prefix("```") {
+        Some(language) => {
+            in_code = !in_code;
+            // Without a language it would be Rust's, and a test.
+            match in_code && ["", "rust", "rs"].contains(&language.trim()) {
+                true => "```text",
+                false => line,
+            }
+        }
+        None => line,
+    });
     let text = lines.collect::<Vec<_>>().join("\n");
     let text = text.trim();
     if text.contains("Licensed under") || text.starts_with("Copyright") {

@@ -456,6 +456,8 @@ pub(crate) fn library(krate: &str, upstream: &Upstream) -> String {
     uses.sort_unstable();
     format(&format!(
         "//! A web tier: a schema, one module for each upstream, and everything else is `bff-engine`'s.\n\n\
+         // The compiler looks through the parts of the schema one within the other.\n\
+         #![recursion_limit = \"1024\"]\n\n\
          mod {module};\n\nuse async_graphql::{{{}}};\nuse bff_engine::Bff;\n\nbff_engine::upstreams!();\n\n{roots}\
          fn schema() -> SchemaBuilder<{}> {{\n    Schema::build({})\n}}\n\n\
          /// The whole program.\npub fn bff() -> Bff {{\n    Bff::new({krate:?}, schema).upstream::<upstreams::{ty}>()\n}}\n",

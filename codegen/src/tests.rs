@@ -11,6 +11,12 @@ const CATALOG: &str = r#"
     service Catalog {
       // One product.
       //     indented
+      //
+      //         let code = 1;
+      //
+      // ```
+      // fenced();
+      // ```
       rpc GetProduct(GetProductRequest) returns (Product) { option idempotency_level = NO_SIDE_EFFECTS; }
       rpc Delete(GetProductRequest) returns (google.protobuf.Empty);
       rpc Watch(GetProductRequest) returns (stream Product);
@@ -67,6 +73,9 @@ fn methods_take_requests_and_return_replies_whatever_package_they_are_in() {
         "const NAME: &'static str = \"catalog\"; const SERVICE: &'static str = \"catalog-srv\";",
         "/// Sells things.",
         "/// One product. /// indented",
+        // What looks like code is none of Rust's: it must not become a test.
+        "/// ```text /// let code = 1; /// ```",
+        "/// ```text, /// fenced(); /// ```",
         "pub async fn get_product(&self, request: impl ::bff_engine::codegen::Requested<shop::catalog::v1::GetProductRequest>) -> \
          ::bff_engine::codegen::Result<shop::catalog::v1::Product>",
         "Method::unary(\"/shop.catalog.v1.Catalog/GetProduct\").idempotent();",

@@ -157,11 +157,16 @@ impl Bff {
     }
 
     fn read(&self, sources: &Sources) -> Result<SourcesRead, Problems> {
-        if let Some(problem) = self.schema.problem() {
+        let layer = self.hooks.around_none_of(&self.upstreams).map(|name| {
+            format!(
+                "there is a layer around the upstream {name}, and no such upstream: add it by .upstream()"
+            )
+        });
+        if let Some(message) = self.schema.problem().map(str::to_owned).or(layer) {
             return Err(Problems(vec![Problem {
                 key: String::new(),
                 origin: None,
-                message: problem.to_owned(),
+                message,
             }]));
         }
         sources.read(self.known())
@@ -336,7 +341,8 @@ impl Assembled {
             peer,
             connection_init: Some(&serde_json::Value::Null),
         };
-        let session = http::session(&served, &self.data, &incoming);
+        // It names no header, so none can be spoilt.
+        let session = http::session(&served, &self.data, &incoming).unwrap_or_default();
         crate::graphql::execute_stream(
             &served.executable,
             &self.execution,

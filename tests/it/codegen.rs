@@ -202,18 +202,21 @@ async fn headers_that_are_forwarded_reach_the_upstream_and_no_others_do() {
 }
 
 #[tokio::test]
-async fn over_a_websocket_they_come_from_connection_init_or_the_upgrade() {
+async fn over_a_websocket_they_come_from_the_upgrade_and_what_it_lacks_from_connection_init() {
     let catalog = catalog().await;
     let forward = (
         "upstreams.catalog.forward",
-        "[\"authorization\", \"x-tenant\"]",
+        "[\"authorization\", \"x-tenant\", \"x-user\"]",
     );
     let bff = shop(&catalog, &[forward]).await;
+    // A proxy that has checked who somebody is says so in the upgrade.
     let headers = [
         &("x-tenant", "of the upgrade".to_owned()),
-        &("authorization", "A".to_owned()),
+        &("x-user", "checked".to_owned()),
     ];
-    let payload = json!({ "Authorization": "Bearer secret", "x-other": "no", "x-tenant": 7 });
+    let payload = json!({
+        "Authorization": "Bearer secret", "x-other": "no", "x-tenant": 7, "X-User": "somebody else",
+    });
     let mut client = Client::connect_as(bff.addr(), &headers, payload).await;
     client.send(subscribe("{ item(id: \"7\") { name } }")).await;
     assert_eq!(
@@ -223,5 +226,20 @@ async fn over_a_websocket_they_come_from_connection_init_or_the_upgrade() {
     let metadata = &catalog.calls()[0].metadata;
     assert_eq!(metadata["authorization"], "Bearer secret");
     assert_eq!(metadata["x-tenant"], "of the upgrade");
+    assert_eq!(metadata["x-user"], "checked");
     assert_eq!(metadata.get("x-other"), None);
+}
+
+#[tokio::test]
+async fn a_header_by_connection_init_that_is_none_is_refused() {
+    let catalog = catalog().await;
+    let forward = ("upstreams.catalog.forward", "[\"authorization\"]");
+    let bff = shop(&catalog, &[forward]).await;
+    for spoilt in ["a\nb".to_owned(), "a".repeat(9000)] {
+        let payload = json!({ "authorization": spoilt });
+        let reason = Client::refused(bff.addr(), payload).await;
+        assert!(reason.contains("authorization"), "{reason}");
+        assert!(!reason.contains("aaaa"), "{reason}");
+    }
+    assert_eq!(catalog.calls().len(), 0);
 }

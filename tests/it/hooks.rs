@@ -141,6 +141,16 @@ async fn a_layer_of_ones_own_sees_a_call_once_and_may_change_or_refuse_it() {
 }
 
 #[tokio::test]
+async fn a_layer_around_an_upstream_that_was_not_added_is_a_problem() {
+    let bff = Bff::new("hooks", || {
+        Schema::build(Query, Mutation, EmptySubscription)
+    });
+    let bff = bff.layer::<Catalog, _>(Audit);
+    let problem = TestBff::start(bff).await.unwrap_err().to_string();
+    assert!(problem.contains("the upstream catalog"), "{problem}");
+}
+
+#[tokio::test]
 async fn a_listener_is_told_of_every_change_of_a_breaker() {
     let changes = Arc::new(Mutex::new(Vec::new()));
     let listener = {

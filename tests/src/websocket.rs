@@ -36,6 +36,26 @@ impl Client {
         headers: &[&(&'static str, String)],
         payload: Value,
     ) -> Self {
+        let mut client = Self::open(addr, headers, payload).await;
+        assert_eq!(client.next().await["type"], "connection_ack");
+        client
+    }
+
+    /// Why the server at `addr` closes a connection whose `connection_init` says `payload`.
+    ///
+    /// # Panics
+    /// When it does not.
+    pub async fn refused(addr: SocketAddr, payload: Value) -> String {
+        let mut client = Self::open(addr, &[], payload).await;
+        let message = timeout(Duration::from_secs(10), client.0.next()).await;
+        let message = message.expect("a message in time").expect("a message");
+        match message.expect("the connection is there") {
+            Message::Close(Some(frame)) => frame.reason.to_string(),
+            other => panic!("it is not closed: {other}"),
+        }
+    }
+
+    async fn open(addr: SocketAddr, headers: &[&(&'static str, String)], payload: Value) -> Self {
         let url = format!("ws://{addr}/graphql");
         let mut request = url.into_client_request().expect("a URL");
         for (name, value) in headers {
@@ -57,7 +77,6 @@ impl Client {
             payload => json!({ "type": "connection_init", "payload": payload }),
         };
         client.send(init).await;
-        assert_eq!(client.next().await["type"], "connection_ack");
         client
     }
 

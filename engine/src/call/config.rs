@@ -55,7 +55,7 @@ pub(crate) struct Config {
     #[garde(custom(within(secs(1)..=secs(3600))))]
     pub(crate) keepalive: Duration,
     /// Headers of the client's that the upstream is sent, from its request or, over a WebSocket, from
-    /// the keys of its `connection_init`, which win. They are in no span and no log.
+    /// the keys of its `connection_init`, where the upgrade's headers lack it. They are in no span and no log.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[garde(skip)]
     pub(crate) forward: Vec<ForwardedHeader>,

@@ -4,7 +4,7 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use arc_swap::ArcSwap;
 use async_graphql::{
-    Data, Executor, Request, Response as Answer,
+    Data, Error, Executor, Request, Response as Answer,
     http::{ALL_WEBSOCKET_PROTOCOLS, GraphiQLSource},
 };
 use async_graphql_axum::{GraphQLProtocol, GraphQLRequest, GraphQLResponse, GraphQLWebSocket};
@@ -32,6 +32,9 @@ const REQUEST_TIMEOUT: &str = "x-request-timeout";
 
 /// Bytes of a request's body, or of a WebSocket message; queries of people and programs are a hundredth of it.
 const MAX_BODY: usize = 1 << 20;
+
+/// Bytes of a header that a `connection_init` names: what servers take of a header of their own.
+const MAX_HEADER: usize = 8 << 10;
 
 #[derive(Clone)]
 struct Endpoint {
@@ -76,7 +79,10 @@ async fn execute(
         peer,
         connection_init: None,
     };
-    let mut data = session(&served, &endpoint.data, &incoming);
+    let mut data = match session(&served, &endpoint.data, &incoming) {
+        Ok(data) => data,
+        Err(problem) => return (StatusCode::BAD_REQUEST, problem).into_response(),
+    };
     let request = match <GraphQLRequest>::from_request(request, &()).await {
         Ok(request) => request,
         Err(rejection) => return rejection.into_response(),
@@ -137,7 +143,8 @@ async fn subscribe(
                         peer,
                         connection_init: Some(&payload),
                     };
-                    std::future::ready(Ok(session(&served, &endpoint.data, &incoming)))
+                    let data = session(&served, &endpoint.data, &incoming);
+                    std::future::ready(data.map_err(Error::new))
                 })
                 .serve()
         })
@@ -145,7 +152,14 @@ async fn subscribe(
 
 /// What resolvers and the engine have of a request, or of a connection: who the client is, what of its
 /// headers upstreams are to have, and what the owner makes of it.
-pub(crate) fn session(served: &Served, owners: &RequestData, incoming: &Incoming<'_>) -> Data {
+///
+/// # Errors
+/// What is wrong with the headers that a `connection_init` names, for its sender.
+pub(crate) fn session(
+    served: &Served,
+    owners: &RequestData,
+    incoming: &Incoming<'_>,
+) -> Result<Data, String> {
     let mut data = Data::default();
     data.insert(client::identify(
         &served.clients,
@@ -154,37 +168,42 @@ pub(crate) fn session(served: &Served, owners: &RequestData, incoming: &Incoming
     ));
     let headers = forwarded(incoming.headers, &served.forward);
     let headers = match incoming.connection_init {
-        Some(payload) => with_payload(headers, &served.forward, payload),
+        Some(payload) => with_payload(headers, &served.forward, payload)?,
         None => headers,
     };
     if !headers.is_empty() {
         data.insert(Forwarded(Arc::new(headers)));
     }
     owners.fill(incoming, &mut data);
-    data
+    Ok(data)
 }
 
 /// `headers` with those that the keys of a `connection_init` name: a browser cannot set any for a
-/// WebSocket.
+/// WebSocket. Those that the upgrade has stay: a proxy that has checked who somebody is says so there.
 fn with_payload(
     mut headers: HeaderMap,
     forward: &[ForwardedHeader],
     payload: &serde_json::Value,
-) -> HeaderMap {
+) -> Result<HeaderMap, String> {
+    let upgrade = headers.clone();
     for (key, value) in payload.as_object().into_iter().flatten() {
         let wanted = forward.iter().map(ForwardedHeader::name);
         let wanted = wanted.filter(|name| key.eq_ignore_ascii_case(name.as_str()));
-        for name in wanted {
-            let value = value
-                .as_str()
-                .and_then(|value| HeaderValue::try_from(value).ok());
-            if let Some(mut value) = value {
-                value.set_sensitive(true);
-                headers.insert(name, value);
-            }
+        for name in wanted.filter(|name| !upgrade.contains_key(*name)) {
+            let Some(text) = value.as_str() else {
+                continue;
+            };
+            let value = HeaderValue::try_from(text).ok();
+            let Some(mut value) = value.filter(|_| text.len() <= MAX_HEADER) else {
+                return Err(format!(
+                    "connection_init: {key} is no header's value, or longer than {MAX_HEADER} bytes"
+                ));
+            };
+            value.set_sensitive(true);
+            headers.insert(name, value);
         }
     }
-    headers
+    Ok(headers)
 }
 
 /// Executes each operation of a connection with the schema that is effective when it starts: a

@@ -1,10 +1,10 @@
 //! What an owner puts around and beside its upstreams.
 
-use std::{any::TypeId, sync::Arc};
+use std::{any::TypeId, collections::HashSet, sync::Arc};
 
 use tower::Layer;
 
-use super::Upstream;
+use super::{Description, Upstream};
 use crate::{
     call::{CallService, Failed, Reply},
     resilience::{Listener, Stack, breaker::BreakerChange},
@@ -15,7 +15,8 @@ type Wrap = Box<dyn Fn(Stack) -> Stack + Send + Sync>;
 /// What an owner puts around and beside its upstreams.
 #[derive(Default)]
 pub(crate) struct Hooks {
-    layers: Vec<(TypeId, Wrap)>,
+    /// The upstream that each is around, and its name.
+    layers: Vec<(TypeId, &'static str, Wrap)>,
     listeners: Vec<Listener>,
 }
 
@@ -31,7 +32,8 @@ impl Hooks {
             + 'static,
     {
         let wrap = move |stack| Stack::of(layer.layer(stack));
-        self.layers.push((TypeId::of::<U>(), Box::new(wrap)));
+        self.layers
+            .push((TypeId::of::<U>(), U::NAME, Box::new(wrap)));
     }
 
     /// Tells `listener` of every change of a breaker's state.
@@ -44,8 +46,15 @@ impl Hooks {
 
     /// `stack`, which is the upstream `id`'s, with what was put around it.
     pub(super) fn around(&self, id: TypeId, stack: Stack) -> Stack {
-        let layers = self.layers.iter().filter(|(of, _)| *of == id);
-        layers.fold(stack, |stack, (_, wrap)| wrap(stack))
+        let layers = self.layers.iter().filter(|(of, ..)| *of == id);
+        layers.fold(stack, |stack, (.., wrap)| wrap(stack))
+    }
+
+    /// The name of an upstream that has a layer and is none of `upstreams`.
+    pub(crate) fn around_none_of(&self, upstreams: &[Description]) -> Option<&'static str> {
+        let known: HashSet<TypeId> = upstreams.iter().map(Description::id).collect();
+        let unknown = self.layers.iter().find(|(of, ..)| !known.contains(of));
+        unknown.map(|(_, name, _)| *name)
     }
 
     pub(super) fn listeners(&self) -> &[Listener] {

@@ -78,6 +78,11 @@ impl Description {
         }
     }
 
+    /// The type it is the description of.
+    pub(crate) fn id(&self) -> TypeId {
+        self.id
+    }
+
     /// The method nearest to `name`, if it has none of that name.
     pub(crate) fn unknown_method(&self, name: &str) -> Option<&'static str> {
         let short = |method: &'static str| method.rsplit('/').next().unwrap_or(method);

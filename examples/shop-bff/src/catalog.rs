@@ -96,13 +96,9 @@ impl Batch for SellerById {
     async fn load(keys: Vec<Self>, calls: Calls) -> Result<HashMap<Self, Seller>> {
         let ids = keys.into_iter().map(|key| key.0).collect();
         let request = v1::BatchGetSellersRequest { ids };
-        let sellers = calls
-            .to::<Catalog>()
-            .batch_get_sellers(request)
-            .await?
-            .sellers;
+        let reply = calls.to::<Catalog>().batch_get_sellers(request).await?;
         let by_id = |seller: v1::Seller| (Self(seller.id.clone()), Seller::from_proto(seller));
-        Ok(sellers.into_iter().map(by_id).collect())
+        Ok(reply.sellers.into_iter().map(by_id).collect())
     }
 }
 
