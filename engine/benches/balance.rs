@@ -35,12 +35,27 @@ fn consul_answer(count: usize) -> Vec<u8> {
     serde_json::to_vec(&entries).unwrap_or_default()
 }
 
+/// Where connections are kept.
+#[expect(
+    clippy::unwrap_used,
+    reason = "a bench without a runtime measures nothing"
+)]
+fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .build()
+        .unwrap()
+}
+
 fn pick(c: &mut Criterion) {
+    let runtime = runtime();
+    let _entered = runtime.enter();
     for (name, p2c) in [("pick/p2c", true), ("pick/random", false)] {
         let mut group = c.benchmark_group(name);
         for size in SIZES {
             let picks = Picks::new(p2c);
             assert_eq!(picks.apply(&consul_answer(size)), size);
+            runtime.block_on(picks.connected());
             group.bench_function(BenchmarkId::from_parameter(size), |b| {
                 let now = Instant::now();
                 b.iter(|| picks.pick(now));
@@ -50,6 +65,8 @@ fn pick(c: &mut Criterion) {
 }
 
 fn new_list(c: &mut Criterion) {
+    let runtime = runtime();
+    let _entered = runtime.enter();
     let mut group = c.benchmark_group("new list: parse and apply");
     for size in SIZES {
         let body = consul_answer(size);

@@ -28,8 +28,8 @@ use crate::{
     UpstreamError,
     balance::Balance,
     call::{
-        CallOptions, Config, Method, Strategy,
-        transport::{Connect, Http2},
+        BoxFuture, CallOptions, Config, Method, Strategy,
+        transport::{Connect, Connection, Http2, NotConnected},
     },
     discovery::{Instance, Members, parse_instances},
     rate_limit::{self, ClientKey, Limiter},
@@ -133,8 +133,12 @@ impl InstantReply {
 impl Connect for InstantReply {
     type Channel = Self;
 
-    fn connect(&self, _: &Authority) -> Self {
-        self.clone()
+    fn connect(&self, _: &Authority, _: u32) -> BoxFuture<Result<Connection<Self>, NotConnected>> {
+        let connection = Connection {
+            channel: self.clone(),
+            ended: Box::pin(std::future::pending()),
+        };
+        Box::pin(ready(Ok(connection)))
     }
 }
 
@@ -178,12 +182,20 @@ impl Picks {
         Self(Balance::new("bench", &config, InstantReply(Bytes::new())))
     }
 
-    /// Parses and applies a list as Consul answers it; returns how long it is.
+    /// Parses and applies a list as Consul answers it; returns how long it is. To be called within a
+    /// tokio runtime.
     pub fn apply(&self, body: &[u8]) -> usize {
         let list = parse_instances(body).unwrap_or_default();
         let length = list.len();
         self.0.apply(&Members::Known(list.into()));
         length
+    }
+
+    /// Waits until every instance of the list is connected.
+    pub async fn connected(&self) {
+        while self.0.connected() < self.0.instances() {
+            tokio::task::yield_now().await;
+        }
     }
 
     /// Picks an instance.

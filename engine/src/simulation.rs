@@ -28,7 +28,8 @@ use crate::{
     balance::Balance,
     call::{
         BoxFuture, Call, CallError, CallOptions, Code, Config, Decoded, Failed, RawMethod, Reply,
-        ReplyBody, Strategy, transport::Connect,
+        ReplyBody, Strategy,
+        transport::{Connect, Connection, NotConnected},
     },
     discovery::{Instance, Members},
     resilience::breaker::State,
@@ -53,6 +54,8 @@ pub(crate) struct Behaviour {
     pub(crate) code: Code,
     pub(crate) pushback: Option<&'static str>,
     pub(crate) stall: Stall,
+    /// Whether it refuses connections.
+    pub(crate) refuses: bool,
     /// How many calls it works on at one time; the others wait.
     pub(crate) workers: Option<Arc<Semaphore>>,
 }
@@ -76,6 +79,7 @@ pub(crate) const GOOD: Behaviour = Behaviour {
     code: Code::Ok,
     pushback: None,
     stall: Stall::Nowhere,
+    refuses: false,
     workers: None,
 };
 pub(crate) const SLOW: Behaviour = Behaviour {
@@ -176,9 +180,23 @@ impl World {
 impl Connect for World {
     type Channel = Channel;
 
-    fn connect(&self, address: &Authority) -> Channel {
-        self.lock().connections.push(address.clone());
-        Channel(self.clone(), address.port_u16().unwrap())
+    fn connect(
+        &self,
+        address: &Authority,
+        _: u32,
+    ) -> BoxFuture<Result<Connection<Channel>, NotConnected>> {
+        let port = address.port_u16().unwrap();
+        let mut world = self.lock();
+        world.connections.push(address.clone());
+        let channel = Channel(self.clone(), port);
+        let connected = match world.behaviours[&port].refuses {
+            true => Err(NotConnected("refused".to_owned())),
+            false => Ok(Connection {
+                channel,
+                ended: Box::pin(std::future::pending()),
+            }),
+        };
+        Box::pin(std::future::ready(connected))
     }
 }
 

@@ -132,7 +132,8 @@ fn a_call_has_one_timer_three_boxed_futures_and_few_allocations_of_its_own() {
             "a call: {stack} allocations, the generated client alone {bare}; {clock} reads of the \
              clock, {boxed} boxed futures, {timers} timers"
         );
-        assert!(stack - bare <= 12.0, "{stack} - {bare}");
+        // Four of them are the client library's, which writes for each call that gzip is understood.
+        assert!(stack - bare <= 14.0, "{stack} - {bare}");
         assert_eq!((boxed, timers), (3, 1));
         assert!(clock <= 6, "{clock}");
     });

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
 
 mod architecture;
+mod bad_instances;
 mod batch;
 mod cli;
 mod codegen;

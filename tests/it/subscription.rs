@@ -45,7 +45,7 @@ async fn a_message_that_is_cut_off_is_an_error_and_not_the_end() {
         for _ in 0..whole {
             let next = client.next().await;
             let greeting = &next["payload"]["data"]["greetings"]["message"];
-            assert_eq!(greeting, "Hello", "{harm:?}: {next}");
+            assert_eq!(greeting, "Hello, iveBoy!", "{harm:?}: {next}");
         }
         let text = client.next().await.to_string();
         assert!(

@@ -5,13 +5,16 @@ use std::sync::{
     atomic::{AtomicU32, Ordering},
 };
 
-use arc_swap::ArcSwapOption;
 use http::uri::Authority;
 use parking_lot::{Mutex, MutexGuard};
 use tokio::time::Instant;
+use tokio_util::task::AbortOnDropHandle;
 
-use super::{gate::Gate, stats::Estimate};
+use super::{gate::Gate, link::Link, stats::Record};
 use crate::discovery::Instance;
+
+/// After this many answers an instance is as good as any other.
+const PROVEN: u32 = 64;
 
 /// One instance, alive as long as it is listed or a call on it runs.
 #[derive(Debug)]
@@ -20,12 +23,13 @@ pub(super) struct Endpoint<S> {
     /// Changes with the list; the connection and the statistics stay.
     weight: AtomicU32,
     in_flight: AtomicU32,
-    estimate: Mutex<Estimate>,
+    /// Answers since it joined or came back.
+    proven: AtomicU32,
+    record: Mutex<Record>,
     gate: Mutex<Gate>,
-    /// Made by the first call: most of a long list may never be used.
-    channel: ArcSwapOption<S>,
-    /// Held while the channel is made or forgotten, so that none is made twice.
-    making: Mutex<()>,
+    link: Arc<Link<S>>,
+    /// The task that keeps the link.
+    keeper: Mutex<Option<AbortOnDropHandle<()>>>,
 }
 
 impl<S> Endpoint<S> {
@@ -34,10 +38,11 @@ impl<S> Endpoint<S> {
             address: instance.address.clone(),
             weight: AtomicU32::new(instance.weight),
             in_flight: AtomicU32::new(0),
-            estimate: Mutex::new(Estimate::new(now)),
+            proven: AtomicU32::new(0),
+            record: Mutex::new(Record::new(now)),
             gate: Mutex::new(Gate::new()),
-            channel: ArcSwapOption::empty(),
-            making: Mutex::default(),
+            link: Arc::new(Link::new()),
+            keeper: Mutex::new(None),
         }
     }
 
@@ -65,40 +70,55 @@ impl<S> Endpoint<S> {
         self.in_flight.fetch_sub(1, Ordering::Relaxed);
     }
 
-    /// See [`Estimate::cost`]; `mean_weight` is that of all instances.
-    pub(super) fn cost(&self, mean_weight: f64, now: Instant) -> f64 {
-        let weight = f64::from(self.weight()) / mean_weight;
-        self.estimate.lock().cost(self.in_flight(), weight, now)
+    /// It has answered.
+    pub(super) fn prove(&self) {
+        // The count is read and written apart: one too few costs nothing.
+        let proven = self.proven.load(Ordering::Relaxed);
+        if proven < PROVEN {
+            self.proven.store(proven + 1, Ordering::Relaxed);
+        }
     }
 
-    pub(super) fn estimate(&self) -> MutexGuard<'_, Estimate> {
-        self.estimate.lock()
+    /// Slow start: an instance that has just joined, or come back, gets one call at first, and one more
+    /// at a time for each answer. Until it answers it may be cold, and a call on it slow.
+    pub(super) fn has_room(&self) -> bool {
+        let proven = self.proven.load(Ordering::Relaxed);
+        proven >= PROVEN || self.in_flight() <= proven
+    }
+
+    /// It came back: what it was like before is over.
+    pub(super) fn start_over(&self, now: Instant) {
+        self.starts_slowly();
+        self.record().forget_answers(now);
+    }
+
+    /// It has joined, or is connected anew.
+    pub(super) fn starts_slowly(&self) {
+        self.proven.store(0, Ordering::Relaxed);
+    }
+
+    /// See [`Record::cost`]; `mean_weight` is that of all instances, `typical` what a call on any of
+    /// them takes, in seconds.
+    pub(super) fn cost(&self, mean_weight: f64, typical: f64, now: Instant) -> f64 {
+        let weight = f64::from(self.weight()) / mean_weight;
+        let record = self.record.lock();
+        record.cost(self.in_flight(), weight, typical, now)
+    }
+
+    pub(super) fn record(&self) -> MutexGuard<'_, Record> {
+        self.record.lock()
     }
 
     pub(super) fn gate(&self) -> MutexGuard<'_, Gate> {
         self.gate.lock()
     }
 
-    /// Its channel, made by `connect` if it has none.
-    pub(super) fn channel(&self, connect: impl FnOnce(&Authority) -> S) -> S
-    where
-        S: Clone,
-    {
-        if let Some(channel) = &*self.channel.load() {
-            return S::clone(channel);
-        }
-        let _making = self.making.lock();
-        if let Some(channel) = &*self.channel.load() {
-            return S::clone(channel);
-        }
-        let channel = connect(&self.address);
-        self.channel.store(Some(Arc::new(channel.clone())));
-        channel
+    pub(super) fn link(&self) -> &Arc<Link<S>> {
+        &self.link
     }
 
-    /// The next call makes another channel; calls on the present one keep it to their end.
-    pub(super) fn forget_channel(&self) {
-        let _making = self.making.lock();
-        self.channel.store(None);
+    /// Has `keeper` end with the endpoint.
+    pub(super) fn kept_by(&self, keeper: AbortOnDropHandle<()>) {
+        *self.keeper.lock() = Some(keeper);
     }
 }

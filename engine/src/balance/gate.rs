@@ -19,6 +19,19 @@ pub(super) struct Gate {
     ejections: u32,
     /// How long the last ejection was, and when it ended.
     last: Option<(Duration, Instant)>,
+    /// Why it was ejected last.
+    cause: Cause,
+}
+
+/// Why an instance is ejected.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Cause {
+    /// It failed several times in a row.
+    Failures,
+    /// It answers far worse than its siblings.
+    Odd,
+    /// What it answers is no gRPC.
+    Foreign,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,6 +42,17 @@ pub(super) enum State {
     Ejected { until: Instant },
     /// One call, the probe, decides whether it returns.
     Probing,
+}
+
+impl Cause {
+    /// The cause in the log.
+    pub(super) fn as_str(self) -> &'static str {
+        match self {
+            Self::Failures => "it failed several times in a row",
+            Self::Odd => "it answers far worse than its siblings",
+            Self::Foreign => "what it answers is no gRPC",
+        }
+    }
 }
 
 /// Whether an event put the instance into or out of the rotation.
@@ -48,6 +72,29 @@ impl Gate {
             state: State::InRotation { failures: 0 },
             ejections: 0,
             last: None,
+            cause: Cause::Failures,
+        }
+    }
+
+    /// Why it was ejected last.
+    pub(super) fn cause(&self) -> Cause {
+        self.cause
+    }
+
+    /// Ejects an instance in rotation at once, whatever came before.
+    pub(super) fn eject_as(
+        &mut self,
+        cause: Cause,
+        config: &EjectionConfig,
+        now: Instant,
+        rng: &mut impl Rng,
+    ) -> GateTransition {
+        match self.state {
+            State::InRotation { .. } => {
+                self.cause = cause;
+                GateTransition::Ejected(self.eject(config, now, rng))
+            }
+            State::Probing | State::Ejected { .. } => GateTransition::Stayed,
         }
     }
 
@@ -97,6 +144,7 @@ impl Gate {
             State::InRotation { failures } => {
                 let failures = failures.saturating_add(1);
                 if failures >= config.consecutive_failures && may_eject {
+                    self.cause = Cause::Failures;
                     return GateTransition::Ejected(self.eject(config, now, rng));
                 }
                 self.state = State::InRotation { failures };

@@ -4,15 +4,14 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
-use super::{Shared, endpoint::Endpoint, gate::GateTransition};
-use crate::call::{Effect, Guard, Outcome};
+use super::{Chosen, Shared, endpoint::Endpoint, gate::GateTransition};
+use crate::call::{Effect, Guard, Outcome, Retry};
 
 /// An attempt on one instance: in flight until it ends, a stream until its first message.
 pub(crate) struct EndpointGuard<S> {
     shared: Arc<Shared<S>>,
     in_flight: Option<InFlight<S>>,
-    endpoint: Arc<Endpoint<S>>,
-    probe: bool,
+    chosen: Chosen<S>,
     began: Instant,
     /// Whether a stream has succeeded with its first message: its good end says nothing more.
     succeeded: bool,
@@ -28,18 +27,12 @@ impl<S> Drop for InFlight<S> {
 }
 
 impl<S> EndpointGuard<S> {
-    pub(super) fn begin(
-        shared: Arc<Shared<S>>,
-        endpoint: Arc<Endpoint<S>>,
-        probe: bool,
-        now: Instant,
-    ) -> Self {
-        endpoint.begin();
+    pub(super) fn begin(shared: Arc<Shared<S>>, chosen: Chosen<S>, now: Instant) -> Self {
+        chosen.endpoint.begin();
         Self {
             shared,
-            in_flight: Some(InFlight(Arc::clone(&endpoint))),
-            endpoint,
-            probe,
+            in_flight: Some(InFlight(Arc::clone(&chosen.endpoint))),
+            chosen,
             began: now,
             succeeded: false,
         }
@@ -47,28 +40,56 @@ impl<S> EndpointGuard<S> {
 
     fn succeed(&mut self, at: Instant) {
         let latency = at.saturating_duration_since(self.began);
-        self.endpoint.estimate().success(latency, at);
-        let moved = self.endpoint.gate().success(self.probe, at);
+        let endpoint = &self.chosen.endpoint;
+        endpoint.prove();
+        endpoint.record().success(latency, at);
+        self.shared.typical.sample(latency);
+        self.alive(at);
+    }
+
+    /// The peer has answered, well or not.
+    fn alive(&mut self, at: Instant) {
+        let moved = self.chosen.endpoint.gate().success(self.chosen.probe, at);
         if moved == GateTransition::Returned {
-            self.probe = false;
-            self.shared.moved(&self.endpoint, moved);
+            self.chosen.probe = false;
+            self.chosen.endpoint.start_over(at);
+            self.shared.moved(&self.chosen.endpoint, moved);
         }
     }
 
-    fn fail(&mut self, at: Instant) {
-        self.endpoint.estimate().failure(at);
-        let moved = self.shared.fail(&self.endpoint, self.probe, at);
+    /// The peer has answered that it will not. Whether that is its own fault, its siblings tell.
+    fn declined(&mut self, at: Instant) {
+        self.chosen.endpoint.record().declined(at);
+        if self.chosen.probe && self.shared.still_odd(&self.chosen.endpoint, at) {
+            self.step_out(false, at);
+        } else {
+            self.alive(at);
+        }
+        self.shared.compare(at);
+    }
+
+    fn fail(&mut self, foreign: bool, at: Instant) {
+        self.chosen.endpoint.record().failure(at);
+        self.step_out(foreign, at);
+        self.shared.compare(at);
+    }
+
+    /// Takes a step towards an ejection; one that is `foreign` needs no other.
+    fn step_out(&mut self, foreign: bool, at: Instant) {
+        let (endpoint, probe) = (&self.chosen.endpoint, self.chosen.probe);
+        let moved = self.shared.fail(endpoint, probe, foreign, at);
         if moved != GateTransition::Stayed {
-            self.probe = false;
-            self.shared.moved(&self.endpoint, moved);
+            self.chosen.probe = false;
+            self.shared.moved(&self.chosen.endpoint, moved);
         }
     }
 
     /// The attempt says nothing about the instance; a probe may be made again.
     fn give_probe_back(&mut self, at: Instant) {
-        if std::mem::take(&mut self.probe) {
-            self.endpoint.gate().probe_given_back(at);
-            self.shared.moved(&self.endpoint, GateTransition::Stayed);
+        if std::mem::take(&mut self.chosen.probe) {
+            self.chosen.endpoint.gate().probe_given_back(at);
+            self.shared
+                .moved(&self.chosen.endpoint, GateTransition::Stayed);
         }
     }
 }
@@ -83,15 +104,21 @@ impl<S: Send + Sync + 'static> Guard for EndpointGuard<S> {
 
     fn end(&mut self, outcome: Outcome, at: Instant) {
         self.in_flight = None;
+        if outcome.retry == Retry::Transparent {
+            // The connection takes no more calls.
+            self.shared
+                .spent(&self.chosen.endpoint, &self.chosen.established);
+        }
         match outcome.effect {
             Effect::Success if self.succeeded => {}
             Effect::Success => self.succeed(at),
-            Effect::Failure => self.fail(at),
+            Effect::Declined => self.declined(at),
+            Effect::Failure => self.fail(outcome.foreign, at),
             // A probe has to be answered.
-            Effect::Overload if self.probe => self.fail(at),
+            Effect::Overload if self.chosen.probe => self.fail(false, at),
             Effect::Overload => {
                 // Less of the traffic, but no step towards an ejection.
-                self.endpoint.estimate().failure(at);
+                self.chosen.endpoint.record().overloaded(at);
                 self.give_probe_back(at);
             }
             Effect::Neutral => self.give_probe_back(at),

@@ -1,15 +1,21 @@
 //! Which instance of a service gets a call.
 //!
-//! [`Balance`] is a tower service. For each call [`picker`] chooses an endpoint from the current
+//! [`Balance`] is a tower service. For each call [`picker`] chooses a connected endpoint from the current
 //! [`view`] and makes one attempt on it; [`guard`] reports its outcome to [`stats`] (what the endpoint
-//! costs) and [`gate`] (whether it may take calls). Each endpoint has one lazily made channel, which
-//! lives as long as the endpoint is listed: a list that changes elsewhere never touches it.
+//! costs), [`gate`] (whether it may take calls) and [`outlier`] (whether it answers worse than its
+//! siblings). Each endpoint has one connection, which a task keeps in the background ([`dial`], [`link`])
+//! and which lives as long as the endpoint is listed: a list that changes elsewhere never touches it.
 //!
 //! Nothing here names a service or knows where lists come from.
 
+mod choice;
+mod dial;
+mod eject;
 mod endpoint;
 mod gate;
 mod guard;
+mod link;
+mod outlier;
 mod picker;
 mod sampler;
 mod stats;
@@ -27,18 +33,21 @@ use std::{
 use arc_swap::ArcSwap;
 use http::uri::Authority;
 use parking_lot::Mutex;
-use tokio::time::Instant;
+use tokio::{
+    sync::{Semaphore, watch},
+    time::Instant,
+};
 use tokio_util::task::AbortOnDropHandle;
 use tower::Service;
-use tracing::{info, warn};
 
-use self::{endpoint::Endpoint, gate::GateTransition, guard::EndpointGuard, view::View};
+use self::{dial::Dialler, endpoint::Endpoint, guard::EndpointGuard, stats::Typical, view::View};
 use crate::{
     call::{
-        BoxFuture, Call, Config, EjectionConfig, Failed, Guarded, NoInstance, Reply, Strategy, now,
-        transport::{self, Connect},
+        BoxFuture, Call, Config, EjectionConfig, Failed, Guarded, Reply, Strategy, Timing, boxed,
+        now,
+        transport::{self, Connect, Established},
     },
-    discovery::{Members, Watch},
+    discovery::{Instance, Members, Watch},
 };
 
 /// How a balancer behaves.
@@ -57,6 +66,14 @@ impl Options {
     }
 }
 
+/// Where an attempt goes.
+struct Chosen<S> {
+    endpoint: Arc<Endpoint<S>>,
+    established: Arc<Established<S>>,
+    /// Whether it decides about the endpoint's return.
+    probe: bool,
+}
+
 /// What the clones of a balancer share.
 struct Shared<S> {
     /// The upstream's name, for the log.
@@ -66,6 +83,14 @@ struct Shared<S> {
     /// Whether there ever was an instance.
     seen: AtomicBool,
     ejections: AtomicU64,
+    /// What a call takes, on whichever instance.
+    typical: Typical,
+    /// When instances were last compared.
+    compared: Mutex<Option<Instant>>,
+    /// Changes whenever an instance connects, or fails to, for calls that wait for one.
+    connectivity: watch::Sender<()>,
+    /// Whether that is about to happen.
+    changing: AtomicBool,
     /// Held while a view is replaced, so that no replacement gets lost.
     replacing: Mutex<()>,
 }
@@ -74,6 +99,7 @@ struct Shared<S> {
 pub(crate) struct Balance<C: Connect> {
     shared: Arc<Shared<C::Channel>>,
     connect: Arc<ArcSwap<C>>,
+    dialler: Dialler<C>,
     /// Ends with the last clone.
     follow: Option<Arc<AbortOnDropHandle<()>>>,
 }
@@ -83,6 +109,7 @@ impl<C: Connect> Clone for Balance<C> {
         Self {
             shared: Arc::clone(&self.shared),
             connect: Arc::clone(&self.connect),
+            dialler: self.dialler.clone(),
             follow: self.follow.clone(),
         }
     }
@@ -97,7 +124,7 @@ impl<C: Connect> fmt::Debug for Balance<C> {
 }
 
 impl<C: Connect> Balance<C> {
-    /// A balancer without instances; [`apply`](Self::apply) gives it some.
+    /// A balancer without instances; [`apply`](Self::apply) gives it some, within a tokio runtime.
     pub(crate) fn new(name: &'static str, config: &Config, connect: C) -> Self {
         let shared = Shared {
             name,
@@ -105,11 +132,22 @@ impl<C: Connect> Balance<C> {
             view: ArcSwap::from_pointee(View::unknown()),
             seen: AtomicBool::new(false),
             ejections: AtomicU64::new(0),
+            typical: Typical::default(),
+            compared: Mutex::new(None),
+            connectivity: watch::Sender::new(()),
+            changing: AtomicBool::new(false),
             replacing: Mutex::new(()),
         };
+        let shared = Arc::new(shared);
+        let connect = Arc::new(ArcSwap::from_pointee(connect));
         Self {
-            shared: Arc::new(shared),
-            connect: Arc::new(ArcSwap::from_pointee(connect)),
+            dialler: Dialler {
+                shared: Arc::downgrade(&shared),
+                connect: Arc::clone(&connect),
+                permits: Arc::new(Semaphore::new(dial::AT_ONE_TIME)),
+            },
+            shared,
+            connect,
             follow: None,
         }
     }
@@ -140,8 +178,15 @@ impl<C: Connect> Balance<C> {
             self.shared.seen.store(true, Ordering::Relaxed);
         }
         let now = Instant::now();
+        let join = |instance: &Instance| {
+            let endpoint = Arc::new(Endpoint::new(instance, now));
+            self.dialler.keep(&endpoint);
+            endpoint
+        };
         self.shared
-            .replace(|view, config| view.of(members, config, now));
+            .replace(|view, config| view.of(members, config, now, join));
+        // One that has left takes calls that wait for it along.
+        self.shared.connectivity.send_replace(());
     }
 
     /// Chooses and ejects by `config` from the next call on. What is ejected stays so.
@@ -150,13 +195,25 @@ impl<C: Connect> Balance<C> {
         self.shared.replace(|view, config| view.resorted(config));
     }
 
-    /// Makes channels with `connect` from the next call on, to every instance anew.
+    /// Connects by `connect` from now on, to every instance anew. Calls end on the connection they
+    /// have.
     pub(crate) fn reconnect(&self, connect: C) {
         self.connect.store(Arc::new(connect));
-        let _replacing = self.shared.replacing.lock();
         for endpoint in &self.shared.view.load().all {
-            endpoint.forget_channel();
+            endpoint.link().renew();
         }
+        self.shared.connectivity_changed();
+    }
+
+    /// How many instances are listed.
+    #[cfg(feature = "internals")]
+    pub(crate) fn instances(&self) -> usize {
+        self.shared.view.load().all.len()
+    }
+
+    /// How many of the listed instances are connected.
+    pub(crate) fn connected(&self) -> usize {
+        self.shared.view.load().connected
     }
 
     /// Whether there ever was an instance to call.
@@ -201,6 +258,7 @@ impl<C: Connect> Balance<C> {
             &view,
             self.shared.options.load().strategy,
             &[],
+            self.shared.typical.seconds(),
             now,
             &mut rand::rng(),
         )
@@ -215,61 +273,16 @@ impl<S> Shared<S> {
         self.view.store(Arc::new(next));
     }
 
-    /// An endpoint and whether the call is its probe.
-    fn choose(
-        &self,
-        tried: &[Authority],
-        now: Instant,
-    ) -> Result<(Arc<Endpoint<S>>, bool), NoInstance> {
-        let view = self.view.load();
-        // A call that failed once already should not have to bear a probe too.
-        if tried.is_empty()
-            && let Some(endpoint) = picker::take_probe(&view, now)
-        {
-            self.replace(|view, config| view.resorted(config));
-            return Ok((Arc::clone(endpoint), true));
-        }
-        let strategy = self.options.load().strategy;
-        picker::pick(&view, strategy, tried, now, &mut rand::rng())
-            .map(|endpoint| (Arc::clone(endpoint), false))
-            .ok_or(NoInstance { known: view.known })
+    /// An instance has connected, or has lost its connection.
+    fn connectivity_changed(&self) {
+        self.replace(|view, config| view.resorted(config));
+        self.connectivity.send_replace(());
     }
 
-    /// Counts a failure of `endpoint`. The cap on ejections is looked at and used up under one
-    /// lock: failures that come together must not eject more than it allows.
-    fn fail(&self, endpoint: &Endpoint<S>, probe: bool, now: Instant) -> GateTransition {
-        let replacing = self.replacing.lock();
-        let options = self.options.load();
-        let config = &options.ejection;
-        let may_eject = self.view.load().may_eject(config);
-        let moved = endpoint
-            .gate()
-            .failure(probe, may_eject, config, now, &mut rand::rng());
-        if let GateTransition::Ejected(_) = moved {
-            self.ejections.fetch_add(1, Ordering::Relaxed);
-        }
-        if moved != GateTransition::Stayed {
-            let next = self.view.load().resorted(config);
-            self.view.store(Arc::new(next));
-        }
-        drop(replacing);
-        moved
-    }
-
-    /// Says what happened to `endpoint` and sorts the view again.
-    fn moved(&self, endpoint: &Endpoint<S>, moved: GateTransition) {
-        let (upstream, instance) = (self.name, endpoint.address());
-        match moved {
-            GateTransition::Ejected(duration) => warn!(
-                %upstream, %instance,
-                duration = %humantime::format_duration(std::time::Duration::from_millis(duration.as_millis() as u64)),
-                "ejected: the instance gets no calls for a while"
-            ),
-            GateTransition::Returned => {
-                info!(%upstream, %instance, "an ejected instance answers again and gets calls");
-                self.replace(|view, config| view.resorted(config));
-            }
-            GateTransition::Stayed => self.replace(|view, config| view.resorted(config)),
+    /// A call found that `used` takes no more.
+    fn spent(&self, endpoint: &Endpoint<S>, used: &Arc<Established<S>>) {
+        if endpoint.link().spent(used) {
+            self.connectivity_changed();
         }
     }
 }
@@ -286,26 +299,47 @@ impl<C: Connect> Service<Call> for Balance<C> {
 
     fn call(&mut self, call: Call) -> Self::Future {
         let now = now();
-        let attempted = match call.attempt.number {
-            1 => Vec::new(),
-            _ => call.context.attempted(),
+        let tried = match call.attempt.resent {
+            false => Vec::new(),
+            true => call.context.attempted(),
         };
-        let (endpoint, probe) = match self.shared.choose(&attempted, now) {
-            Ok(chosen) => chosen,
-            Err(error) => return Guarded::refused(Failed::unsent(error, now)),
-        };
-        let address = endpoint.address();
-        call.context.attempts_on(address);
-        if call.span.is_recording() {
-            call.span.set("server.address", address.host().to_owned());
-            let port = i64::from(address.port_u16().unwrap_or(0));
-            call.span.set("server.port", port);
-        }
-        let channel = endpoint.channel(|address| self.connect.load().connect(address));
-        let guard = EndpointGuard::begin(Arc::clone(&self.shared), endpoint, probe, now);
         let timing = call.timing(now);
-        Guarded::running(transport::attempt(channel, call, timing), guard)
+        match self.shared.choose(&tried, now) {
+            Err(error) => Guarded::refused(Failed::unsent(error, now)),
+            Ok(Some(chosen)) => attempt(&self.shared, chosen, call, timing, now),
+            Ok(None) => {
+                let shared = Arc::clone(&self.shared);
+                Guarded::alone(boxed(async move {
+                    let chosen = shared.wait(&tried, timing.deadline).await;
+                    let now = crate::call::now();
+                    match chosen {
+                        Ok(chosen) => attempt(&shared, chosen, call, timing, now).await,
+                        Err(error) => Err(Failed::unsent(error, now)),
+                    }
+                }))
+            }
+        }
     }
+}
+
+/// Sends `call` to what was chosen for it.
+fn attempt<S: transport::Channel>(
+    shared: &Arc<Shared<S>>,
+    chosen: Chosen<S>,
+    call: Call,
+    timing: Timing,
+    now: Instant,
+) -> Guarded<BoxFuture<Result<Reply, Failed>>, EndpointGuard<S>> {
+    let address = chosen.endpoint.address();
+    call.context.attempts_on(address);
+    if call.span.is_recording() {
+        call.span.set("server.address", address.host().to_owned());
+        let port = i64::from(address.port_u16().unwrap_or(0));
+        call.span.set("server.port", port);
+    }
+    let established = Arc::clone(&chosen.established);
+    let guard = EndpointGuard::begin(Arc::clone(shared), chosen, now);
+    Guarded::running(transport::attempt(established, call, timing), guard)
 }
 
 #[cfg(test)]

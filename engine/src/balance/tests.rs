@@ -325,6 +325,7 @@ async fn a_second_attempt_goes_to_another_instance() {
         let mut call = call_of(Config::default());
         for number in 1..=3 {
             call.attempt.number = number;
+            call.attempt.resent = number > 1;
             balance
                 .clone()
                 .oneshot(call.clone())

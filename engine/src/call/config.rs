@@ -7,6 +7,7 @@ use std::{
     time::Duration,
 };
 
+use bytesize::ByteSize;
 use garde::Validate;
 use serde::{Deserialize, Serialize};
 
@@ -49,11 +50,15 @@ pub(crate) struct Config {
     #[serde(with = "humantime_serde")]
     #[garde(custom(within(ms(10)..=secs(60))))]
     pub(crate) connect_timeout: Duration,
-    /// How often, while calls are open, an HTTP/2 ping asks whether a connection is alive; half
-    /// of it again without an answer closes the connection.
+    /// How often, while calls are open, an HTTP/2 ping asks whether a connection is alive; without an
+    /// answer within half of it, or twenty seconds, the connection is closed. gRPC's servers minimally
+    /// allow one in five minutes (gRPC A8); a peer that asks for fewer gets half as many.
     #[serde(with = "humantime_serde")]
     #[garde(custom(within(secs(1)..=secs(3600))))]
     pub(crate) keepalive: Duration,
+    /// Bytes of one message of a reply, inflated.
+    #[garde(custom(bytes_within(ByteSize::kib(1)..=ByteSize::gib(1))))]
+    pub(crate) max_message: ByteSize,
     /// Headers of the client's that the upstream is sent, from its request or, over a WebSocket, from
     /// the keys of its `connection_init`, where the upgrade's headers lack it. They are in no span and no log.
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -100,7 +105,8 @@ impl Default for Config {
             attempt_timeout: None,
             max_in_flight: 1000,
             connect_timeout: Duration::from_millis(200),
-            keepalive: Duration::from_secs(10),
+            keepalive: Duration::from_secs(330),
+            max_message: ByteSize::mib(4),
             forward: Vec::new(),
             methods: BTreeMap::new(),
             retry: RetryConfig::default(),
@@ -425,6 +431,19 @@ fn not_both(
     move |service, ()| match (service, endpoints) {
         (Some(_), Some(_)) => Err(garde::Error::new("set `service` or `endpoints`, not both")),
         _ => Ok(()),
+    }
+}
+
+fn bytes_within(
+    range: std::ops::RangeInclusive<ByteSize>,
+) -> impl FnOnce(&ByteSize, &()) -> garde::Result {
+    move |value, ()| match range.contains(value) {
+        true => Ok(()),
+        false => Err(garde::Error::new(format!(
+            "{value} is out of range: use {} to {}",
+            range.start(),
+            range.end()
+        ))),
     }
 }
 

@@ -91,6 +91,9 @@ pub(crate) enum CallError {
     /// Too many calls are in flight.
     #[error(transparent)]
     Overloaded(#[from] Overloaded),
+    /// No instance can be reached.
+    #[error(transparent)]
+    Unreachable(#[from] Unreachable),
     /// There was too little time left to send it.
     #[error(transparent)]
     NoTimeLeft(#[from] NoTimeLeft),
@@ -123,16 +126,16 @@ pub(crate) enum CallError {
 /// What is known of a call whose connection failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Lost {
-    /// There was no connection: it was never sent.
-    NotConnected,
     /// The connection was closed or draining before it was sent; the instance may be fine.
     Unsent,
     /// The peer promises that it did not look at it, because it has too much to do.
     Refused,
-    /// The peer minds our pings, not our calls.
-    TooManyPings,
-    /// It was on its way: it may have run.
+    /// It was on its way: it may have run. The connection is fine.
     InFlight,
+    /// It was on its way, and its connection is gone.
+    Connection,
+    /// The same, and another call has told of the connection's end.
+    Beside,
     /// What the library says no more of than a code.
     Other(Code),
 }
@@ -176,6 +179,16 @@ pub(crate) enum BadReply {
 pub(crate) struct NoInstance {
     /// Whether discovery has answered at all.
     pub(crate) known: bool,
+}
+
+/// There are instances, and no connection to any of them.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("none of the {instances} instances can be reached: {why}")]
+pub(crate) struct Unreachable {
+    /// How many there are.
+    pub(crate) instances: usize,
+    /// What is wrong with one of them.
+    pub(crate) why: String,
 }
 
 /// The circuit breaker is open.

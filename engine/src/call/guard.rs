@@ -68,12 +68,19 @@ pub(crate) enum Guarded<F, G: Guard> {
     Refused(Option<Failed>),
     /// On its way.
     Running(F, Held<G>),
+    /// On its way, with its guards inside.
+    Alone(F),
 }
 
 impl<F, G: Guard> Guarded<F, G> {
     /// A call that was not let through.
     pub(crate) fn refused(failed: Failed) -> Self {
         Self::Refused(Some(failed))
+    }
+
+    /// `call`, whose guards are its own.
+    pub(crate) fn alone(call: F) -> Self {
+        Self::Alone(call)
     }
 
     /// `call`, with `guard` around it.
@@ -95,6 +102,7 @@ where
                 Some(failed) => Poll::Ready(Err(failed)),
                 None => Poll::Pending,
             },
+            Self::Alone(call) => Pin::new(call).poll(cx),
             Self::Running(call, held) => {
                 let mut result = ready!(Pin::new(call).poll(cx));
                 held.settle(&mut result);

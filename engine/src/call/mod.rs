@@ -36,7 +36,7 @@ pub(crate) use self::{
     counted::{BoxFuture, boxed, now, timeout_at},
     error::{
         AttemptElapsed, BadReply, CallError, CircuitOpen, Lost, NoInstance, NoTimeLeft, Overloaded,
-        Pushback,
+        Pushback, Unreachable,
     },
     forward::{ForwardedHeader, forwarded},
     guard::{Guard, Guarded},
@@ -88,6 +88,8 @@ pub(crate) struct CallContext {
 pub(crate) struct Attempt {
     /// From 1.
     pub(crate) number: u32,
+    /// Whether one was made before it, if only to find a connection closing.
+    pub(crate) resent: bool,
     /// How long the call paused before it.
     pub(crate) paused: Duration,
     /// Whether no other will follow: cutting it short gains nothing, so it has all that is left of
@@ -138,6 +140,7 @@ impl Call {
             deadline: options.deadline,
             attempt: Attempt {
                 number: 1,
+                resent: false,
                 paused: Duration::ZERO,
                 last: true,
             },

@@ -18,7 +18,10 @@ pub(crate) enum Effect {
     Failure,
     /// It has too much to do: worth sending less, no reason to call it broken.
     Overload,
-    /// Nothing: the caller's fault, the caller left, or it was never asked.
+    /// It is alive, and answered with an error that is the caller's affair. Whether it is its own fault
+    /// after all, only its siblings' answers to the like can tell.
+    Declined,
+    /// Nothing: the caller left, or it was never asked.
     Neutral,
 }
 
@@ -29,6 +32,7 @@ impl Effect {
             Self::Success => "success",
             Self::Failure => "failure",
             Self::Overload => "overload",
+            Self::Declined => "declined",
             Self::Neutral => "neutral",
         }
     }
@@ -41,8 +45,12 @@ pub(crate) enum Retry {
     Never,
     /// Only if running it twice does no harm: it may have run.
     IfIdempotent,
-    /// It was never sent, or the peer promises that it did not look at it.
-    Always,
+    /// It could not be sent to anybody: whatever it does, but not at once.
+    Unsent,
+    /// The peer promises that it did not look at it: whatever it does, to another.
+    Unprocessed,
+    /// It never left: as often as it takes, as if nothing had happened (gRPC A6, "transparent").
+    Transparent,
 }
 
 /// How a call ended, in the terms of its caller.
@@ -90,6 +98,8 @@ pub(crate) struct Outcome {
     pub(crate) retry: Retry,
     /// What it is to its caller.
     pub(crate) reason: Reason,
+    /// Whether this one answer shows that its instance is none of the service's.
+    pub(crate) foreign: bool,
 }
 
 /// When an attempt began, and how long it may take.
@@ -143,6 +153,13 @@ impl Outcome {
                 Retry::Never,
                 Reason::Unavailable,
             ),
+            // Not one of all its instances: the service is away.
+            CallError::Unreachable(_) => outcome(
+                Code::Unavailable,
+                Effect::Failure,
+                Retry::Unsent,
+                Reason::Unavailable,
+            ),
             CallError::CircuitOpen(_) => outcome(
                 Code::Unavailable,
                 Effect::Neutral,
@@ -182,9 +199,11 @@ impl Outcome {
                 }
             }
             CallError::Transport { lost, .. } => Self::of_lost(*lost),
-            CallError::BadReply(BadReply::NotGrpc { http, .. }) => {
-                Self::of_code(Code::of_http(*http))
-            }
+            CallError::BadReply(BadReply::NotGrpc { http, .. }) => Self {
+                effect: Effect::Failure,
+                foreign: true,
+                ..Self::of_code(Code::of_http(*http))
+            },
             CallError::BadReply(BadReply::Refused { code, .. }) => {
                 outcome(*code, Effect::Failure, Retry::Never, Reason::Error)
             }
@@ -201,8 +220,8 @@ impl Outcome {
             Code::Unavailable | Code::DeadlineExceeded => (Effect::Failure, Retry::IfIdempotent),
             Code::Unknown | Code::Internal | Code::DataLoss => (Effect::Failure, Retry::Never),
             Code::ResourceExhausted => (Effect::Overload, Retry::Never),
-            Code::Cancelled => (Effect::Neutral, Retry::IfIdempotent),
-            _ => (Effect::Neutral, Retry::Never),
+            Code::Cancelled => (Effect::Declined, Retry::IfIdempotent),
+            _ => (Effect::Declined, Retry::Never),
         };
         let reason = match code {
             Code::Ok => Reason::Answered,
@@ -215,11 +234,10 @@ impl Outcome {
 
     fn of_lost(lost: Lost) -> Self {
         let (effect, retry) = match lost {
-            Lost::NotConnected => (Effect::Failure, Retry::Always),
-            Lost::Unsent => (Effect::Neutral, Retry::Always),
-            Lost::Refused => (Effect::Overload, Retry::Always),
-            Lost::TooManyPings => (Effect::Neutral, Retry::IfIdempotent),
-            Lost::InFlight => (Effect::Failure, Retry::IfIdempotent),
+            Lost::Unsent => (Effect::Neutral, Retry::Transparent),
+            Lost::Refused => (Effect::Overload, Retry::Unprocessed),
+            Lost::InFlight | Lost::Connection => (Effect::Failure, Retry::IfIdempotent),
+            Lost::Beside => (Effect::Neutral, Retry::IfIdempotent),
             Lost::Other(code) => {
                 let effect = Effect::Failure;
                 return Self {
@@ -241,6 +259,7 @@ const fn outcome(code: Code, effect: Effect, retry: Retry, reason: Reason) -> Ou
         effect,
         retry,
         reason,
+        foreign: false,
     }
 }
 
@@ -249,7 +268,7 @@ mod tests {
     use std::time::Duration;
 
     use super::{
-        super::{AttemptElapsed, CircuitOpen, NoInstance, NoTimeLeft, Overloaded},
+        super::{AttemptElapsed, CircuitOpen, NoInstance, NoTimeLeft, Overloaded, Unreachable},
         *,
     };
 
@@ -318,7 +337,7 @@ mod tests {
         let early = Outcome::of(&peer(Code::Cancelled), &timing(Duration::from_secs(1)), now);
         assert_eq!(
             (early.code, early.effect),
-            (Code::Cancelled, Effect::Neutral)
+            (Code::Cancelled, Effect::Declined)
         );
         let hurried = Timing {
             hurried: true,
@@ -341,24 +360,27 @@ mod tests {
     }
 
     #[test]
-    fn what_was_never_sent_may_always_be_sent_again() {
-        for (how, effect) in [
-            (Lost::NotConnected, Effect::Failure),
-            (Lost::Unsent, Effect::Neutral),
-            (Lost::Refused, Effect::Overload),
+    fn a_lost_call_is_a_failure_if_it_may_have_run_and_a_lost_connection_is_one_failure() {
+        for (how, effect, retry) in [
+            (Lost::Unsent, Effect::Neutral, Retry::Transparent),
+            (Lost::Refused, Effect::Overload, Retry::Unprocessed),
+            (Lost::InFlight, Effect::Failure, Retry::IfIdempotent),
+            (Lost::Connection, Effect::Failure, Retry::IfIdempotent),
+            (Lost::Beside, Effect::Neutral, Retry::IfIdempotent),
         ] {
             let outcome = of(lost(how));
-            assert_eq!(
-                (outcome.effect, outcome.retry),
-                (effect, Retry::Always),
-                "{how:?}"
-            );
+            assert_eq!((outcome.effect, outcome.retry), (effect, retry), "{how:?}");
             assert_eq!(outcome.reason, Reason::Unavailable);
         }
-        let in_flight = of(lost(Lost::InFlight));
+    }
+
+    #[test]
+    fn a_service_that_cannot_be_reached_has_failed_and_any_call_may_be_sent_later() {
+        let why = "refused".to_owned();
+        let outcome = of(Unreachable { instances: 3, why });
         assert_eq!(
-            (in_flight.effect, in_flight.retry),
-            (Effect::Failure, Retry::IfIdempotent)
+            (outcome.effect, outcome.retry, outcome.reason),
+            (Effect::Failure, Retry::Unsent, Reason::Unavailable)
         );
     }
 
@@ -383,7 +405,7 @@ mod tests {
     }
 
     #[test]
-    fn the_callers_faults_are_neutral_and_never_retried() {
+    fn the_callers_faults_show_that_it_lives_and_are_never_retried() {
         for code in [
             Code::NotFound,
             Code::InvalidArgument,
@@ -394,7 +416,7 @@ mod tests {
             let outcome = of(peer(code));
             assert_eq!(
                 (outcome.code, outcome.effect, outcome.retry),
-                (code, Effect::Neutral, Retry::Never)
+                (code, Effect::Declined, Retry::Never)
             );
         }
     }

@@ -130,6 +130,13 @@ fn describe_upstream(upstream: &UpstreamStatus, now: Instant) -> String {
             whole_seconds(now - status.since)
         );
     }
+    if upstream.connected < upstream.instances {
+        let _ = writeln!(
+            lines,
+            "[!] upstream {name}: {} of {} connected; what an instance answered to the others is in the log",
+            upstream.connected, upstream.instances
+        );
+    }
     if !upstream.ejected.is_empty() {
         let ejected: Vec<_> = upstream.ejected.iter().map(|one| one.as_str()).collect();
         let ejected = ejected.join(", ");

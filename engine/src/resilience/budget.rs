@@ -47,9 +47,9 @@ impl Budget {
         bucket.calls = bucket.calls.saturating_add(1);
     }
 
-    /// Takes one retry, if the budget has it.
-    pub(super) fn withdraw(&mut self, config: &RetryConfig, now: Instant) -> bool {
-        let allowed = self.left(config, now) >= 1.0;
+    /// Takes one retry, if the budget has it or may be overdrawn by that much.
+    pub(super) fn withdraw(&mut self, config: &RetryConfig, overdraft: f64, now: Instant) -> bool {
+        let allowed = self.left(config, now) + overdraft >= 1.0;
         if allowed {
             self.ring[self.newest].retries += 1;
         }
@@ -102,7 +102,7 @@ mod tests {
         for n in 0..2000 {
             let now = start + Duration::from_millis(5) * n;
             budget.deposit(now);
-            while budget.withdraw(&config(0.2, 1.0), now) {
+            while budget.withdraw(&config(0.2, 1.0), 0.0, now) {
                 retries += 1;
             }
         }
@@ -115,14 +115,14 @@ mod tests {
         let mut budget = Budget::new(start);
         assert_eq!(
             (0..100)
-                .filter(|_| budget.withdraw(&config(0.2, 1.0), start))
+                .filter(|_| budget.withdraw(&config(0.2, 1.0), 0.0, start))
                 .count(),
             10
         );
         let later = start + Duration::from_secs(12);
         assert_eq!(
             (0..100)
-                .filter(|_| budget.withdraw(&config(0.2, 1.0), later))
+                .filter(|_| budget.withdraw(&config(0.2, 1.0), 0.0, later))
                 .count(),
             10
         );
@@ -133,7 +133,11 @@ mod tests {
         let start = Instant::now();
         let mut budget = Budget::new(start);
         (0..1000).for_each(|_| budget.deposit(start));
-        assert!(!budget.withdraw(&config(1.0, 0.0), start + Duration::from_secs(86_400 * 365)));
+        assert!(!budget.withdraw(
+            &config(1.0, 0.0),
+            0.0,
+            start + Duration::from_secs(86_400 * 365)
+        ));
     }
 
     proptest::proptest! {
@@ -151,7 +155,7 @@ mod tests {
                 now += Duration::from_millis(gap);
                 budget.deposit(now);
                 calls.push(now);
-                while budget.withdraw(&config, now) {
+                while budget.withdraw(&config, 0.0, now) {
                     retries.push(now);
                     let recent = |list: &[Instant], seconds: u64| {
                         let window = Duration::from_secs(seconds);

@@ -54,7 +54,7 @@ impl UpstreamError {
     pub(crate) fn is_worth_a_line(&self) -> bool {
         match self.outcome.reason {
             Reason::Unavailable | Reason::Timeout => self.attempts > 0,
-            Reason::Error => self.outcome.effect != Effect::Neutral,
+            Reason::Error => !matches!(self.outcome.effect, Effect::Declined | Effect::Neutral),
             Reason::CircuitOpen | Reason::Overloaded | Reason::Cancelled | Reason::Answered => {
                 false
             }

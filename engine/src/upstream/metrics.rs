@@ -55,6 +55,13 @@ const INSTRUMENTS: &[(Kind, &str, &str, &str, Read)] = &[
     ),
     (
         Kind::Gauge,
+        "bff.balance.connected",
+        "",
+        "Listed instances that there is a connection to; the others get no calls.",
+        |status, _, observe| observe(status.connected as f64, &[upstream(status)]),
+    ),
+    (
+        Kind::Gauge,
         "bff.balance.ejected",
         "",
         "Instances that are ejected: they get no calls at present.",

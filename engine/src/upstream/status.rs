@@ -21,6 +21,8 @@ pub(crate) struct UpstreamStatus {
     pub(crate) source: Source,
     /// Whether readiness waits for it.
     pub(crate) required: bool,
+    /// How many of them are connected.
+    pub(crate) connected: usize,
     /// Whether there ever was an instance.
     pub(crate) has_seen_instances: bool,
     /// Instances that get no calls at present.
@@ -57,6 +59,7 @@ impl UpstreamStatus {
             instances: snapshot.members.list().len(),
             source: snapshot.source.clone(),
             required: upstream.config().required,
+            connected: balance.connected(),
             has_seen_instances: balance.has_seen_instances(),
             ejected: balance.ejected(),
             ejections: balance.ejections(),

@@ -1,19 +1,59 @@
-//! The real channel to an instance: tonic's, connecting when first used and again when needed.
+//! The real connection to an instance: HTTP/2 by hyper, brought up at once and gone when it is gone.
+//!
+//! tonic's own channel connects when it is first used and again by itself, so that nobody can know
+//! whether an instance is there; and it starts a timer and a hop through a queue for each call.
 
-use std::time::Duration;
+use std::{
+    io,
+    pin::Pin,
+    task::{Context, Poll},
+    time::Duration,
+};
 
-use http::uri::{Authority, PathAndQuery, Scheme};
-use tonic::transport::{Channel, Endpoint};
+use http::{
+    HeaderValue, Request, Response, Uri,
+    header::USER_AGENT,
+    uri::{Authority, PathAndQuery, Scheme},
+};
+use hyper::client::conn::http2::{Builder, SendRequest};
+use hyper_util::{
+    client::legacy::connect::HttpConnector,
+    rt::{TokioExecutor, TokioIo, TokioTimer},
+};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    sync::oneshot,
+};
+use tonic::body::Body;
+use tower::{BoxError, Service, ServiceExt};
 
-use super::{super::Config, Connect};
+use super::{
+    super::{BoxFuture, Config, boxed},
+    Connect, Connection, Ended, NotConnected,
+};
+use crate::types::error_chain;
+
+/// What servers see of us.
+const AGENT: HeaderValue =
+    HeaderValue::from_static(concat!("grpc-rust-bff/", env!("CARGO_PKG_VERSION")));
+
+/// Bytes of the headers, or trailers, of one answer. The library's own 16 KiB are too little: it ends
+/// the connection, with all calls on it, because of trailers that are larger than that.
+const MAX_HEADERS: u32 = 256 << 10;
+
+/// A ping that is not answered within this much is lost.
+const LONGEST_PING: Duration = Duration::from_secs(20);
+
+/// How often the time between pings is doubled at most.
+const MOST_CALM: u32 = 6;
 
 /// Connects over plaintext HTTP/2.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Http2 {
-    /// How long a TCP connection may take to come up.
+    /// How long a connection may take to come up: TCP, and the first word of HTTP/2.
     pub(crate) connect_timeout: Duration,
     /// How often, while calls are open, a ping asks whether the connection is alive. Without it a
-    /// peer that froze or lost its network is never noticed.
+    /// peer that froze or lost its network is never noticed by streams.
     pub(crate) keepalive: Duration,
 }
 
@@ -30,18 +70,193 @@ impl Http2 {
 impl Connect for Http2 {
     type Channel = Channel;
 
-    fn connect(&self, address: &Authority) -> Channel {
-        let mut parts = http::uri::Parts::default();
-        parts.scheme = Some(Scheme::HTTP);
-        parts.authority = Some(address.clone());
-        parts.path_and_query = Some(PathAndQuery::from_static("/"));
-        // Scheme, authority and path are there, which is all that can be missing.
-        let uri = http::Uri::from_parts(parts).unwrap_or_default();
-        Endpoint::from(uri)
-            .connect_timeout(self.connect_timeout)
-            .tcp_nodelay(true)
-            .http2_keep_alive_interval(self.keepalive)
-            .keep_alive_timeout(self.keepalive / 2)
-            .connect_lazy()
+    fn connect(
+        &self,
+        address: &Authority,
+        calm: u32,
+    ) -> BoxFuture<Result<Connection<Channel>, NotConnected>> {
+        let keepalive = self.keepalive.saturating_mul(1 << calm.min(MOST_CALM));
+        let options = Self { keepalive, ..*self };
+        let address = address.clone();
+        boxed(async move {
+            match tokio::time::timeout(options.connect_timeout, dial(options, address)).await {
+                Ok(result) => result,
+                Err(_) => Err(NotConnected(format!(
+                    "no connection within {}",
+                    humantime::format_duration(options.connect_timeout)
+                ))),
+            }
+        })
+    }
+}
+
+async fn dial(options: Http2, address: Authority) -> Result<Connection<Channel>, NotConnected> {
+    let refused = |error: &(dyn std::error::Error + 'static)| NotConnected(error_chain(error));
+    let mut parts = http::uri::Parts::default();
+    parts.scheme = Some(Scheme::HTTP);
+    parts.authority = Some(address.clone());
+    parts.path_and_query = Some(PathAndQuery::from_static("/"));
+    let uri = Uri::from_parts(parts).map_err(|error| refused(&error))?;
+    let mut tcp = HttpConnector::new();
+    tcp.set_nodelay(true);
+    let socket = tcp.oneshot(uri).await.map_err(|error| refused(&error))?;
+    let (greeted, greeting) = oneshot::channel();
+    let socket = TokioIo::new(Greeted::new(socket.into_inner(), greeted));
+    let (sender, connection) = Builder::new(TokioExecutor::new())
+        .timer(TokioTimer::new())
+        .keep_alive_interval(options.keepalive)
+        .keep_alive_timeout((options.keepalive / 2).min(LONGEST_PING))
+        .max_header_list_size(MAX_HEADERS)
+        .handshake(socket)
+        .await
+        .map_err(|error| refused(&error))?;
+    let (end, ended) = oneshot::channel();
+    // It goes on until nobody holds a sender and the last call has ended.
+    tokio::spawn(async move {
+        let result = connection.await;
+        // Nobody may be left to learn of it.
+        let _ = end.send(result);
+    });
+    // The first thing a server says is its settings (RFC 9113, 3.4). Whoever accepts and says
+    // nothing, or closes, is no instance that can be called.
+    if greeting.await.is_err() {
+        let error = match ended.await {
+            Ok(Err(error)) => error_chain(&error),
+            _ => "closed as soon as it was accepted".to_owned(),
+        };
+        return Err(NotConnected(error));
+    }
+    Ok(Connection {
+        channel: Channel { sender, address },
+        ended: boxed(async {
+            match ended.await {
+                Ok(Err(error)) if minds_pings(&error) => Ended::TooManyPings,
+                // Why else is what the calls on it learn.
+                _ => Ended::Closed,
+            }
+        }),
+    })
+}
+
+/// Whether the peer left because of our pings (gRPC A8: `ENHANCE_YOUR_CALM`, "too_many_pings").
+fn minds_pings(error: &hyper::Error) -> bool {
+    let h2 = std::error::Error::source(error).and_then(|cause| cause.downcast_ref::<h2::Error>());
+    h2.is_some_and(|h2| {
+        h2.is_remote() && h2.is_go_away() && h2.reason() == Some(h2::Reason::ENHANCE_YOUR_CALM)
+    })
+}
+
+/// A socket that tells when the peer has said its first word.
+struct Greeted<T> {
+    io: T,
+    /// Whom to tell, and the beginning of what was said.
+    greeting: Option<(oneshot::Sender<()>, Vec<u8>)>,
+}
+
+/// The head of HTTP/2's first frame: three bytes of length, and the type SETTINGS.
+const HEAD: usize = 4;
+const SETTINGS: u8 = 4;
+
+impl<T> Greeted<T> {
+    fn new(io: T, greeted: oneshot::Sender<()>) -> Self {
+        Self {
+            io,
+            greeting: Some((greeted, Vec::with_capacity(HEAD))),
+        }
+    }
+
+    /// Looks at what the peer has said first.
+    fn listen(&mut self, read: &[u8]) {
+        let Some((_, head)) = &mut self.greeting else {
+            return;
+        };
+        head.extend(read.iter().take(HEAD - head.len()));
+        if head.len() < HEAD {
+            return;
+        }
+        if let Some((greeted, head)) = self.greeting.take()
+            && head.last() == Some(&SETTINGS)
+        {
+            // Whoever waited may have given up.
+            let _ = greeted.send(());
+        }
+    }
+}
+
+impl<T: AsyncRead + Unpin> AsyncRead for Greeted<T> {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        let before = buf.filled().len();
+        let read = Pin::new(&mut this.io).poll_read(cx, buf);
+        if this.greeting.is_some() && read.is_ready() {
+            this.listen(buf.filled().get(before..).unwrap_or_default());
+        }
+        read
+    }
+}
+
+impl<T: AsyncWrite + Unpin> AsyncWrite for Greeted<T> {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.get_mut().io).poll_write(cx, buf)
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().io).poll_flush(cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().io).poll_shutdown(cx)
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.get_mut().io).poll_write_vectored(cx, bufs)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.io.is_write_vectored()
+    }
+}
+
+/// Sends calls over one connection.
+#[derive(Clone)]
+pub(crate) struct Channel {
+    sender: SendRequest<Body>,
+    address: Authority,
+}
+
+impl Service<Request<Body>> for Channel {
+    type Response = Response<Body>;
+    type Error = BoxError;
+    type Future = BoxFuture<Result<Response<Body>, BoxError>>;
+
+    /// A connection that is gone says so to the call.
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, mut request: Request<Body>) -> Self::Future {
+        let mut uri = std::mem::take(request.uri_mut()).into_parts();
+        uri.scheme = Some(Scheme::HTTP);
+        uri.authority = Some(self.address.clone());
+        // A path is there, and nothing else is missing.
+        *request.uri_mut() = Uri::from_parts(uri).unwrap_or_default();
+        request.headers_mut().insert(USER_AGENT, AGENT);
+        let sent = self.sender.send_request(request);
+        boxed(async {
+            let response = sent.await?;
+            Ok(response.map(Body::new))
+        })
     }
 }

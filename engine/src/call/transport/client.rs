@@ -12,36 +12,44 @@ use tokio::time::Instant;
 use tonic::{
     Extensions, Request, Status, Streaming,
     client::Grpc,
-    codec::{BufferSettings, Codec, DecodeBuf, Decoder, EncodeBuf, Encoder},
+    codec::{BufferSettings, Codec, CompressionEncoding, DecodeBuf, Decoder, EncodeBuf, Encoder},
     metadata::MetadataMap,
 };
 
 use super::{
     super::{
-        AttemptElapsed, BadReply, BoxFuture, Call, CallContext, CallError, Failed, Messages,
+        AttemptElapsed, BadReply, BoxFuture, Call, CallContext, CallError, Failed, Lost, Messages,
         RawMethod, Reply, ReplyBody, Timing, boxed, now, timeout_at,
     },
-    Channel,
+    Channel, Established,
     clean::Clean,
     status,
 };
 
+/// How many headers are added to those that a call has, so that their map grows once.
+const OWN_HEADERS: usize = 8;
 const GRPC_TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
 
 /// Sends `call` over `channel` and reads the answer: all of it for a unary method, the first
 /// message for a stream. Ends within `timing`, whatever the peer does.
 pub(crate) fn attempt<C: Channel>(
-    channel: C,
+    connection: Arc<Established<C>>,
     call: Call,
     timing: Timing,
 ) -> BoxFuture<Result<Reply, Failed>> {
     boxed(async move {
         let method = call.context.method;
-        let answer = timeout_at(timing.deadline, exchange(channel, call, timing));
+        let answer = timeout_at(timing.deadline, exchange(&connection, call, timing));
         let result = match answer.await {
             Ok(result) => result,
             Err(_) => Err(elapsed(&timing)),
         };
+        if matches!(
+            result,
+            Ok(_) | Err(CallError::Peer { .. } | CallError::BadReply(_))
+        ) {
+            connection.answered();
+        }
         let at = now();
         match result {
             Ok((first, None)) => match first.map(method.decode) {
@@ -59,7 +67,9 @@ pub(crate) fn attempt<C: Channel>(
                 };
                 Ok(Reply {
                     at,
-                    body: ReplyBody::Many(Box::new(messages(first, rest, method, timing))),
+                    body: ReplyBody::Many(Box::new(messages(
+                        first, rest, method, timing, connection,
+                    ))),
                 })
             }
             Err(error) => Err(Failed::new(error, &timing, at)),
@@ -72,6 +82,17 @@ fn elapsed(timing: &Timing) -> CallError {
     AttemptElapsed { after }.into()
 }
 
+/// A connection that is lost is one failure, whoever was on it.
+fn once<C>(mut error: CallError, connection: &Established<C>) -> CallError {
+    if let CallError::Transport { lost, .. } = &mut error
+        && *lost == Lost::Connection
+        && !connection.lost_first()
+    {
+        *lost = Lost::Beside;
+    }
+    error
+}
+
 fn undecodable(error: &prost::DecodeError, timing: &Timing, at: Instant) -> Failed {
     Failed::new(BadReply::Undecodable(error.to_string()), timing, at)
 }
@@ -79,19 +100,28 @@ fn undecodable(error: &prost::DecodeError, timing: &Timing, at: Instant) -> Fail
 /// The first message, if there is one, and the rest of a stream.
 type Answer = (Option<Bytes>, Option<Streaming<Bytes>>);
 
-async fn exchange<C: Channel>(channel: C, call: Call, timing: Timing) -> Result<Answer, CallError> {
+async fn exchange<C: Channel>(
+    connection: &Established<C>,
+    call: Call,
+    timing: Timing,
+) -> Result<Answer, CallError> {
     let Call {
-        context, headers, ..
+        context,
+        mut headers,
+        ..
     } = call;
     let method = context.method;
+    headers.reserve(OWN_HEADERS);
     let mut metadata = MetadataMap::from_headers(headers);
     // Servers hold a whole stream to what is announced, and only its first message is meant.
     if !method.streaming {
         let left = timing.deadline.saturating_duration_since(timing.began);
         metadata.as_mut().insert(GRPC_TIMEOUT, announced(left));
     }
-    let mut grpc = Grpc::new(Clean(channel));
-    let translated = |status| status::translate(status, || elapsed(&timing));
+    let mut grpc = Grpc::new(Clean(connection.channel.clone()))
+        .accept_compressed(CompressionEncoding::Gzip)
+        .max_decoding_message_size(context.config.max_message.as_u64() as usize);
+    let translated = |status| once(status::translate(status, || elapsed(&timing)), connection);
     grpc.ready()
         .await
         .map_err(|error| translated(Status::from_error(error)))?;
@@ -122,11 +152,12 @@ async fn next(stream: &mut Streaming<Bytes>) -> Result<Option<Bytes>, Status> {
 }
 
 /// The rest of a stream, which ends with its first error: tonic would go on behind it.
-fn messages(
+fn messages<C: Channel>(
     first: Option<super::super::Decoded>,
     rest: Streaming<Bytes>,
     method: &'static RawMethod,
     timing: Timing,
+    connection: Arc<Established<C>>,
 ) -> Messages {
     // What comes later is not held to the first message's deadline.
     let timing = Timing {
@@ -134,17 +165,17 @@ fn messages(
         hurried: false,
         ..timing
     };
-    let rest = stream::unfold(Some(rest), move |rest| async move {
-        let mut rest = rest?;
+    let rest = stream::unfold(Some((rest, connection)), move |state| async move {
+        let (mut rest, connection) = state?;
         let failed = match next(&mut rest).await {
             Ok(None) => return None,
             Ok(Some(bytes)) => match (method.decode)(bytes) {
-                Ok(message) => return Some((Ok(message), Some(rest))),
+                Ok(message) => return Some((Ok(message), Some((rest, connection)))),
                 Err(error) => undecodable(&error, &timing, now()),
             },
             Err(status) => {
                 let error = status::translate(status, || elapsed(&timing));
-                Failed::new(error, &timing, now())
+                Failed::new(once(error, &connection), &timing, now())
             }
         };
         Some((Err(failed), None))

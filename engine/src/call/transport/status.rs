@@ -3,7 +3,7 @@
 
 use std::{error::Error, io};
 
-use tonic::{ConnectError, Status, TimeoutExpired};
+use tonic::{Status, TimeoutExpired};
 
 use super::{
     super::{BadReply, CallError, Code, Lost, Pushback},
@@ -29,6 +29,11 @@ pub(super) fn translate(mut status: Status, elapsed: impl FnOnce() -> CallError)
     let mut cause = status.source();
     // Without a cause it is tonic's own verdict on what the peer sent.
     if cause.is_none() {
+        // Of all of gRPC's libraries only this one calls a message out of range that is too large.
+        let code = match code {
+            Code::OutOfRange => Code::ResourceExhausted,
+            code => code,
+        };
         return BadReply::Refused {
             code,
             detail: status.message().to_owned(),
@@ -66,16 +71,13 @@ fn detail(status: &Status) -> String {
 }
 
 fn of_cause(error: &(dyn Error + 'static)) -> Option<Lost> {
-    if error.is::<ConnectError>() {
-        return Some(Lost::NotConnected);
-    }
     if let Some(hyper) = error.downcast_ref::<hyper::Error>() {
         if hyper.is_canceled() {
             return Some(Lost::Unsent);
         }
         if hyper.is_timeout() {
             // A keepalive ping was lost: calls were on their way.
-            return Some(Lost::InFlight);
+            return Some(Lost::Connection);
         }
     }
     if let Some(h2) = error.downcast_ref::<h2::Error>() {
@@ -89,12 +91,19 @@ fn of_h2(error: &h2::Error) -> Option<Lost> {
     if let Some(io) = error.get_io() {
         return of_io(io);
     }
+    if error.is_go_away() {
+        // A peer that leaves, for whatever reason: only calls that it did not take see this. What we
+        // find wrong with a connection is the end of all calls on it.
+        return Some(match error.is_remote() {
+            true => Lost::Unsent,
+            false => Lost::Connection,
+        });
+    }
     match error.reason() {
         Some(h2::Reason::REFUSED_STREAM) => Some(Lost::Refused),
-        Some(h2::Reason::CANCEL) if error.is_remote() => Some(Lost::InFlight),
-        // A peer that drains: only calls that it did not take see this.
-        Some(h2::Reason::NO_ERROR) if error.is_go_away() => Some(Lost::Unsent),
-        Some(h2::Reason::ENHANCE_YOUR_CALM) => Some(Lost::TooManyPings),
+        Some(h2::Reason::CANCEL | h2::Reason::ENHANCE_YOUR_CALM) if error.is_remote() => {
+            Some(Lost::InFlight)
+        }
         _ => None,
     }
 }
@@ -107,7 +116,7 @@ fn of_io(error: &io::Error) -> Option<Lost> {
         | io::ErrorKind::TimedOut
         | io::ErrorKind::HostUnreachable
         | io::ErrorKind::NetworkUnreachable
-        | io::ErrorKind::UnexpectedEof => Some(Lost::InFlight),
+        | io::ErrorKind::UnexpectedEof => Some(Lost::Connection),
         _ => None,
     }
 }
@@ -146,17 +155,10 @@ mod tests {
     }
 
     #[test]
-    fn a_refused_connection_was_never_sent() {
-        let refused = io::Error::from(io::ErrorKind::ConnectionRefused);
-        let error = with_source(tonic::Code::Unavailable, ConnectError(refused.into()));
-        assert_eq!(lost(&error), Some(Lost::NotConnected));
-    }
-
-    #[test]
     fn a_peer_killed_in_mid_flight_may_have_run_the_call() {
         let broken = io::Error::from(io::ErrorKind::BrokenPipe);
         let error = with_source(tonic::Code::Unknown, broken);
-        assert_eq!(lost(&error), Some(Lost::InFlight));
+        assert_eq!(lost(&error), Some(Lost::Connection));
     }
 
     #[test]
@@ -164,7 +166,7 @@ mod tests {
         let error = translated(Status::out_of_range("too large"));
         assert!(
             matches!(&error, CallError::BadReply(BadReply::Refused { code, .. })
-                if *code == Code::OutOfRange),
+                if *code == Code::ResourceExhausted),
             "{error:?}"
         );
     }

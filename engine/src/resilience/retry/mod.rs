@@ -1,9 +1,10 @@
 //! Sending a failed call again: to another instance, within a budget and the deadline.
 //!
-//! After gRPC A6: a call is committed once its first message has arrived. A call that was never
-//! sent is sent again at once, and the first time that costs no budget (A6 calls that a
-//! transparent retry); one that may have run is sent again only if its method is declared
-//! idempotent.
+//! After gRPC A6: a call is committed once its first message has arrived. A call that never left, because
+//! its connection was closing, goes on to another as if nothing had happened, until its deadline (A6: a
+//! transparent retry). One that a peer promises not to have looked at is sent again at once; the first
+//! time the budget may be overdrawn for it by one. One that may have run is sent again only if its method
+//! is declared idempotent.
 
 mod policy;
 
@@ -44,6 +45,15 @@ impl Default for Shared {
             budget: Mutex::new(Budget::new(Instant::now())),
             retries: Default::default(),
             exhausted: AtomicU64::new(0),
+        }
+    }
+}
+
+impl Shared {
+    /// Counts a further attempt, after one that ended with `code`.
+    fn count(&self, code: Code) {
+        if let Some(count) = self.retries.get(code as usize) {
+            count.fetch_add(1, Ordering::Relaxed);
         }
     }
 }
@@ -95,10 +105,18 @@ where
         let result = inner.call(call.clone()).await;
         // A call that an open breaker rejects is no load, and earns no retry.
         let rejected = matches!(&result, Err(failed) if failed.is_circuit_open());
-        if number == 1 && !rejected {
+        if number == 1 && !call.attempt.resent && !rejected {
             shared.budget.lock().deposit(at(&result));
         }
         let failed = match result {
+            Err(failed) if failed.outcome().retry == Retry::Transparent => {
+                if too_late(&call, failed.at()) {
+                    return Err(failed);
+                }
+                shared.count(failed.outcome().code);
+                call.attempt.resent = true;
+                continue;
+            }
             Err(failed) if number < config.max_attempts => failed,
             done => return done,
         };
@@ -106,32 +124,38 @@ where
         let Some(pause) = pause else {
             return Err(failed);
         };
-        // It would be sent too late to be of use.
-        let starts = failed.at() + pause;
-        if call
-            .deadline
-            .is_some_and(|deadline| deadline.saturating_duration_since(starts) < TOO_LITTLE)
-        {
+        if too_late(&call, failed.at() + pause) {
             return Err(failed);
         }
-        // A6: what the peer did not look at is sent again for free, once.
-        let free = number == 1 && failed.outcome().retry == Retry::Always;
-        if !free && !shared.budget.lock().withdraw(config, failed.at()) {
+        // A6: what the peer did not look at is sent again for free, once. A service all of whose instances
+        // do so would get twice the calls: so it is only that the budget may be overdrawn.
+        let free = number == 1 && failed.outcome().retry == Retry::Unprocessed;
+        let overdraft = if free { 1.0 } else { 0.0 };
+        if !shared
+            .budget
+            .lock()
+            .withdraw(config, overdraft, failed.at())
+        {
             shared.exhausted.fetch_add(1, Ordering::Relaxed);
             context.span.event("retry budget exhausted", Vec::new());
             return Err(failed);
         }
-        if let Some(count) = shared.retries.get(failed.outcome().code as usize) {
-            count.fetch_add(1, Ordering::Relaxed);
-        }
+        shared.count(failed.outcome().code);
         if !pause.is_zero() {
             sleep(pause).await;
         }
         call.attempt.number += 1;
+        call.attempt.resent = true;
         call.attempt.paused = pause;
         call.headers
             .insert(PREVIOUS_ATTEMPTS, HeaderValue::from(number));
     }
+}
+
+/// Whether what is sent at `starts` would be sent too late to be of use.
+fn too_late(call: &Call, starts: Instant) -> bool {
+    call.deadline
+        .is_some_and(|deadline| deadline.saturating_duration_since(starts) < TOO_LITTLE)
 }
 
 fn at(result: &Result<Reply, Failed>) -> Instant {

@@ -40,7 +40,8 @@ enum When {
 fn decide(outcome: Outcome, pushback: Option<Pushback>, idempotent: bool) -> Option<When> {
     match (outcome.retry, pushback) {
         (_, Some(Pushback::Never)) => None,
-        (Retry::Always, _) => Some(When::AtOnce),
+        (Retry::Transparent | Retry::Unprocessed, _) => Some(When::AtOnce),
+        (Retry::Unsent, _) => Some(When::Backoff),
         (Retry::IfIdempotent, pushback) if idempotent => Some(match pushback {
             Some(Pushback::After(exactly)) => When::After(exactly),
             _ => When::Backoff,

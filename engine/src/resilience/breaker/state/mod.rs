@@ -198,13 +198,14 @@ impl Machine {
                     .then_some(config.window);
                 match effect {
                     Effect::Neutral => return,
-                    Effect::Success => *run = Run::none(now),
+                    Effect::Success | Effect::Declined => *run = Run::none(now),
                     Effect::Failure => run.extend(token.call, self.admitted, run_window, now),
                     // In the ratio only: an upstream that sheds is alive.
                     Effect::Overload => {}
                 }
-                window.record(effect != Effect::Success, now);
-                let opens = effect != Effect::Success
+                let bad = matches!(effect, Effect::Failure | Effect::Overload);
+                window.record(bad, now);
+                let opens = bad
                     && match config.consecutive_failures {
                         Some(limit) => run.failures >= limit,
                         None => {
@@ -226,7 +227,8 @@ impl Machine {
                 match effect {
                     Effect::Neutral => {}
                     Effect::Failure | Effect::Overload => self.open(now, rng),
-                    Effect::Success => {
+                    // Whatever it answers, it is there.
+                    Effect::Success | Effect::Declined => {
                         *successes += 1;
                         if *successes >= config.success_threshold {
                             let closed = Inner::closed(config, now);
