@@ -157,6 +157,13 @@ impl World {
         self.lock().received.get(&port).map_or(0, Vec::len)
     }
 
+    /// When the calls to `port` came.
+    pub(crate) fn received_by(&self, port: u16) -> Vec<Instant> {
+        let world = self.lock();
+        let received = world.received.get(&port).into_iter().flatten();
+        received.map(|received| received.at).collect()
+    }
+
     /// The share of all calls that went to `port`.
     pub(crate) fn share(&self, port: u16) -> f64 {
         self.calls(port) as f64 / self.received().len().max(1) as f64

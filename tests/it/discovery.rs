@@ -79,7 +79,7 @@ async fn f17_a_list_that_is_suddenly_empty_is_held_for_a_bounded_time_without_er
     assert_eq!(system.bff.get("/readyz").await.0, 200);
     let (_, metrics) = system.bff.get("/metrics").await;
     assert!(
-        metrics.contains("bff_discovery_held_empty{upstream=\"greeter\"} 1"),
+        metrics.contains("bff_discovery_held{upstream=\"greeter\"} 1"),
         "{metrics}"
     );
 

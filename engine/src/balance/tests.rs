@@ -361,3 +361,198 @@ async fn other_connection_settings_make_new_channels_and_end_no_call() {
     }
     assert_eq!(world.connections(), 4);
 }
+
+/// The calls of each second on `port`, as shares of all calls of that second.
+fn shares(world: &World, port: u16, from: Instant, seconds: u64) -> Vec<f64> {
+    let count = |at: Vec<Instant>, second: u64| {
+        let begins = from + SECOND * second as u32;
+        let within = at
+            .iter()
+            .filter(|at| **at >= begins && **at < begins + SECOND);
+        within.count() as f64
+    };
+    let of = |port: u16| -> Vec<Instant> { world.received_by(port) };
+    let all: Vec<_> = world
+        .received()
+        .iter()
+        .map(|received| received.at)
+        .collect();
+    (0..seconds)
+        .map(|second| count(of(port), second) / count(all.clone(), second).max(1.0))
+        .collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn f34_a_newcomer_never_gets_more_than_half_again_of_its_fair_share() {
+    let busy = Behaviour {
+        latency: 200 * MS,
+        ..GOOD
+    };
+    let world = World::new(&[busy.clone(), busy.clone(), busy.clone()]);
+    let balance = world.balance(Strategy::P2c, &members(0..2));
+    let before = load(&balance, 10 * SECOND).await;
+    balance.apply(&members(0..3));
+    let joined = Instant::now();
+    world.reset();
+    let seen = load(&balance, 20 * SECOND).await;
+    let highest = shares(&world, 2, joined, 20)
+        .into_iter()
+        .fold(0.0, f64::max);
+    figure!(
+        "F34",
+        "a newcomer's share of a second is at most {:.0} %",
+        highest * 100.0
+    );
+    assert!(highest <= 0.5, "{highest}");
+    assert!(seen.p99() <= before.p99().mul_f64(1.2), "{:?}", seen.p99());
+    // And it gets its share in the end.
+    assert!(world.share(2) > 0.28, "{}", world.share(2));
+}
+
+#[tokio::test(start_paused = true)]
+async fn f34_a_newcomer_that_is_cold_is_hardly_noticed() {
+    let world = World::new(&[const { GOOD }; 3]);
+    let balance = world.balance(Strategy::P2c, &members(0..2));
+    let before = load(&balance, 10 * SECOND).await;
+    world.set(
+        2,
+        Behaviour {
+            latency: 2 * SECOND,
+            ..GOOD
+        },
+    );
+    balance.apply(&members(0..3));
+    let seen = load(&balance, 5 * SECOND).await;
+    figure!(
+        "F34",
+        "p99 {:?} beside a cold newcomer, {:?} before",
+        seen.p99(),
+        before.p99()
+    );
+    assert!(seen.p99() <= before.p99().mul_f64(1.2), "{:?}", seen.p99());
+}
+
+#[tokio::test(start_paused = true)]
+async fn f34_an_instance_that_was_idle_is_not_taken_for_the_fastest() {
+    let busy = Behaviour {
+        latency: 200 * MS,
+        ..GOOD
+    };
+    let world = World::new(&[busy.clone(), busy.clone(), busy]);
+    let balance = world.balance(Strategy::P2c, &members(0..3));
+    load(&balance, 10 * SECOND).await;
+    // Out of the list, and so idle, for half a minute.
+    balance.apply(&members(0..2));
+    load(&balance, 30 * SECOND).await;
+    balance.apply(&members(0..3));
+    let back = Instant::now();
+    world.reset();
+    load(&balance, 10 * SECOND).await;
+    let highest = shares(&world, 2, back, 10).into_iter().fold(0.0, f64::max);
+    figure!(
+        "F34",
+        "one that was idle gets at most {:.0} % of a second",
+        highest * 100.0
+    );
+    assert!(highest <= 0.5, "{highest}");
+    assert_eq!(world.connections(), 3, "it kept its connection");
+}
+
+#[tokio::test(start_paused = true)]
+async fn f35_what_is_known_of_an_instance_outlives_its_absence() {
+    let world = World::new(&[FAST_FAILURE, GOOD, GOOD, GOOD]);
+    let balance = four(&world);
+    while balance.ejected().is_empty() {
+        call(balance.clone()).await;
+    }
+    for _ in 0..6 {
+        balance.apply(&members(1..4));
+        load(&balance, 10 * SECOND).await;
+        balance.apply(&members(0..4));
+        world.reset();
+        load(&balance, 10 * SECOND).await;
+        assert!(world.calls(0) <= 2, "{} calls", world.calls(0));
+    }
+    assert_eq!(world.connections(), 4, "connections outlive it too");
+    // What is gone for long is forgotten.
+    balance.apply(&members(1..4));
+    sleep(400 * SECOND).await;
+    balance.apply(&members(1..3));
+    balance.apply(&members(0..4));
+    call(balance.clone()).await;
+    assert_eq!(
+        world.connections(),
+        5,
+        "one is known still, one is forgotten"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn f52_an_address_that_refuses_connections_gets_no_call_and_is_no_ejection() {
+    let gone = Behaviour {
+        refuses: true,
+        ..GOOD
+    };
+    let world = World::new(&[gone.clone(), gone.clone(), gone, GOOD]);
+    let balance = four(&world);
+    let seen = load(&balance, 10 * SECOND).await;
+    assert_eq!((seen.errors(), world.calls(3)), (0, 2000));
+    assert!(balance.ejected().is_empty());
+    assert_eq!(balance.connected(), 1);
+    // Dialled again with pauses that grow, and used once it is there.
+    assert!(world.connections() < 60, "{}", world.connections());
+    world.set(0, GOOD);
+    load(&balance, 12 * SECOND).await;
+    assert_eq!(balance.connected(), 2);
+    assert!(world.calls(0) > 100, "{}", world.calls(0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn f51_one_that_declines_what_its_siblings_do_is_ejected_and_stays_so_while_it_does() {
+    for code in [Code::Unimplemented, Code::NotFound, Code::PermissionDenied] {
+        let world = World::new(&[failing(code), GOOD, GOOD, GOOD]);
+        let balance = four(&world);
+        let first = load(&balance, 10 * SECOND).await;
+        assert_eq!(balance.ejected(), ["host:0"], "{code:?}");
+        assert!(first.errors() < 50, "{code:?}: {}", first.errors());
+        let seen = load(&balance, 60 * SECOND).await;
+        figure!(
+            "F51",
+            "one of four answers {code}: {} of 2000 calls failed at first, then {:.2} % in a minute",
+            first.errors(),
+            seen.error_ratio() * 100.0
+        );
+        assert!(
+            seen.error_ratio() <= 0.001,
+            "{code:?}: {}",
+            seen.error_ratio()
+        );
+        world.set(0, GOOD);
+        load(&balance, 120 * SECOND).await;
+        assert!(balance.ejected().is_empty(), "{code:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn f51_what_all_answer_alike_ejects_none() {
+    for code in [Code::Unimplemented, Code::NotFound] {
+        let world = World::new(&[const { GOOD }; 4]);
+        world.set_all(&failing(code));
+        let balance = four(&world);
+        load(&balance, 20 * SECOND).await;
+        assert_eq!(balance.ejections(), 0, "{code:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn f32_an_ejected_instance_whose_probe_is_declined_is_alive_and_returns() {
+    let world = World::new(&[FAST_FAILURE, GOOD]);
+    let balance = world.balance(Strategy::Random, &members(0..2));
+    while balance.ejected().is_empty() {
+        call(balance.clone()).await;
+    }
+    world.set_all(&failing(Code::NotFound));
+    load(&balance, 7 * SECOND).await;
+    assert!(balance.ejected().is_empty());
+    assert!(world.calls(0) > 100);
+}

@@ -8,16 +8,18 @@ use super::{Instance, Members, Snapshot, Source};
 
 /// The believed list of one service.
 ///
-/// A source that suddenly calls a busy service empty is more often wrong (a lost agent, a
-/// misconfigured check, an ACL change: Consul filters what a token may not see instead of
-/// refusing) than right, and the last good list costs little to keep: instances that are
-/// really gone refuse connections. So an empty answer is believed only after `empty_hold`.
+/// A source that suddenly calls a busy service empty, or more than half of it gone, is more often wrong (a
+/// lost agent, a check that is misconfigured, an ACL change: Consul filters what a token may not see
+/// instead of refusing; a catalogue that fills again) than right, and the last good list costs little to
+/// keep: instances that are really gone refuse connections, and then get no calls. So such an answer is
+/// believed only after `empty_hold`; what is new in it is used at once.
 #[derive(Debug)]
 pub(super) struct Membership {
     snapshot: Snapshot,
     empty_hold: Duration,
-    /// When the source began to call the service empty, while the last good list is held.
-    empty_since: Option<Instant>,
+    /// When the source began to leave out more than half, and what it lists since, while the last good
+    /// list is held.
+    held: Option<(Instant, Arc<[Instance]>)>,
     last_answer: Instant,
 }
 
@@ -28,10 +30,10 @@ pub(super) enum Change {
     None,
     /// Another list is in use.
     List,
-    /// The source calls the service empty; the last good list is held.
+    /// The source leaves out more than half; the last good list is held.
     Held,
-    /// The source called the service empty for so long that it is believed.
-    Emptied,
+    /// The source said so for so long that it is believed.
+    Believed,
 }
 
 impl Membership {
@@ -46,7 +48,7 @@ impl Membership {
                 source,
             },
             empty_hold,
-            empty_since: None,
+            held: None,
             last_answer: now,
         }
     }
@@ -58,22 +60,43 @@ impl Membership {
     /// The source answered with `list`.
     pub(super) fn answered(&mut self, list: Vec<Instance>, now: Instant) -> Change {
         self.last_answer = now;
-        if list.is_empty() && !self.snapshot.members.list().is_empty() {
-            let since = *self.empty_since.get_or_insert(now);
-            self.snapshot.source = Source::HeldEmpty { since };
-            return match self.expire(now) {
-                Change::None if since == now => Change::Held,
-                change => change,
-            };
+        let known = self.snapshot.members.list();
+        if list.len() * 2 < known.len() {
+            return self.hold(list, now);
         }
-        self.empty_since = None;
+        self.held = None;
         self.snapshot.source = Source::Live;
-        let unchanged = matches!(&self.snapshot.members, Members::Known(known) if **known == *list);
-        if unchanged {
+        self.list(list)
+    }
+
+    fn list(&mut self, list: Vec<Instance>) -> Change {
+        if matches!(&self.snapshot.members, Members::Known(known) if **known == *list) {
             return Change::None;
         }
         self.snapshot.members = Members::Known(list.into());
         Change::List
+    }
+
+    /// Holds what is known against `list`, which lacks most of it.
+    fn hold(&mut self, list: Vec<Instance>, now: Instant) -> Change {
+        let first = self.held.is_none();
+        let since = self.held.as_ref().map_or(now, |(since, _)| *since);
+        let listed = list.len();
+        let stays = |known: &&Instance| !list.iter().any(|one| one.address == known.address);
+        let known = self.snapshot.members.list().iter();
+        // In the order of before, so that nothing changes if nothing has.
+        let before: Vec<_> = known.clone().filter(stays).cloned().collect();
+        let changed = match before.len() + listed > known.len() {
+            true => self.list(before.into_iter().chain(list.iter().cloned()).collect()),
+            false => Change::None,
+        };
+        self.snapshot.source = Source::Held { since, listed };
+        self.held = Some((since, list.into()));
+        match self.expire(now) {
+            Change::None if first => Change::Held,
+            Change::None => changed,
+            believed => believed,
+        }
     }
 
     /// The source could not be asked.
@@ -87,7 +110,7 @@ impl Membership {
     /// When [`expire`](Self::expire) has to be called, if ever.
     pub(super) fn expires_at(&self) -> Option<Instant> {
         match self.snapshot.source {
-            Source::HeldEmpty { since } => Some(since + self.empty_hold),
+            Source::Held { since, .. } => Some(since + self.empty_hold),
             // A failing source confirms nothing: the list is held until it answers again.
             Source::Live | Source::Failing { .. } => None,
         }
@@ -98,12 +121,12 @@ impl Membership {
         if self.expires_at().is_none_or(|at| now < at) {
             return Change::None;
         }
-        self.empty_since = None;
+        let list = self.held.take().map(|(_, list)| list);
         self.snapshot = Snapshot {
-            members: Members::Known(Arc::from([])),
+            members: Members::Known(list.unwrap_or_default()),
             source: Source::Live,
         };
-        Change::Emptied
+        Change::Believed
     }
 }
 
@@ -139,8 +162,49 @@ mod tests {
         assert_eq!(membership.answered(vec![], late), Change::None);
         assert_eq!(membership.snapshot().members.list(), one());
         assert_eq!(membership.snapshot().source.staleness(late), late - start);
-        assert_eq!(membership.expire(start + HOLD), Change::Emptied);
+        assert_eq!(membership.expire(start + HOLD), Change::Believed);
         assert!(membership.snapshot().members.list().is_empty());
+    }
+
+    fn some(ports: std::ops::Range<u16>) -> Vec<Instance> {
+        let one = |port| Instance {
+            address: format!("10.0.0.1:{port}").parse().unwrap(),
+            weight: 1,
+        };
+        ports.map(one).collect()
+    }
+
+    #[test]
+    fn f39_a_list_that_loses_more_than_half_is_held_and_then_believed() {
+        let start = Instant::now();
+        for (before, after) in [(100, 1), (10, 4)] {
+            let mut membership = Membership::new(HOLD, start);
+            membership.answered(some(0..before), start);
+            let left = some(before - after..before);
+            assert_eq!(membership.answered(left.clone(), start), Change::Held);
+            assert_eq!(
+                membership.snapshot().members.list().len(),
+                usize::from(before)
+            );
+            // It goes on saying so.
+            let later = start + HOLD / 2;
+            assert_eq!(membership.answered(left.clone(), later), Change::None);
+            assert_eq!(membership.expire(start + HOLD), Change::Believed);
+            assert_eq!(membership.snapshot().members.list(), left);
+        }
+    }
+
+    #[test]
+    fn what_is_new_in_a_list_that_is_not_believed_is_used_at_once() {
+        let start = Instant::now();
+        let mut membership = Membership::new(HOLD, start);
+        membership.answered(some(0..10), start);
+        membership.answered(some(20..22), start);
+        assert_eq!(membership.snapshot().members.list().len(), 12);
+        // Half of what there was is enough.
+        assert_eq!(membership.answered(some(4..10), start), Change::List);
+        assert_eq!(membership.snapshot().members.list(), some(4..10));
+        assert_eq!(membership.expires_at(), None);
     }
 
     #[test]
@@ -167,7 +231,7 @@ mod tests {
         // Back, and still empty: the hold was over long ago.
         assert_eq!(
             membership.answered(vec![], start + HOLD * 10),
-            Change::Emptied
+            Change::Believed
         );
     }
 

@@ -71,10 +71,12 @@ pub(crate) struct Snapshot {
 pub(crate) enum Source {
     /// The list is what the source says now.
     Live,
-    /// The source calls the service empty since `since`; the last good list is held for a while.
-    HeldEmpty {
-        /// When the source first said so.
+    /// The source leaves out more than half of what there was; the last good list is held for a while.
+    Held {
+        /// When the source first did.
         since: Instant,
+        /// How many it lists.
+        listed: usize,
     },
     /// The source fails; the last good list, if any, is used.
     Failing {
@@ -90,7 +92,7 @@ impl Source {
     pub(crate) fn staleness(&self, now: Instant) -> Duration {
         match self {
             Self::Live => Duration::ZERO,
-            Self::HeldEmpty { since } | Self::Failing { since, .. } => {
+            Self::Held { since, .. } | Self::Failing { since, .. } => {
                 now.saturating_duration_since(*since)
             }
         }

@@ -171,11 +171,13 @@ fn publish(
         Change::Held => warn!(
             %service,
             instances,
-            "the catalog suddenly calls the service empty, the last good list is held for a while"
+            "the catalog suddenly lists less than half of the service, the last good list is held for a while"
         ),
-        Change::Emptied => {
-            warn!(%service, "the catalog still calls the service empty, it is believed now")
-        }
+        Change::Believed => warn!(
+            %service,
+            instances,
+            "the catalog still lists less than half of the service, it is believed now"
+        ),
     }
     sender.send_replace(snapshot.clone());
 }

@@ -154,8 +154,11 @@ fn describe_list(upstream: &UpstreamStatus, now: Instant) -> String {
     let stale = whole_seconds(upstream.source.staleness(now));
     match &upstream.source {
         Source::Live => instances,
-        Source::HeldEmpty { .. } => {
+        Source::Held { listed: 0, .. } => {
             format!("{instances}, held: Consul calls the service empty, for {stale} now")
+        }
+        Source::Held { listed, .. } => {
+            format!("{instances}, held: Consul lists {listed}, for {stale} now")
         }
         Source::Failing { problem, .. } => {
             format!("{instances}, last good list, stale for {stale}: {problem}")

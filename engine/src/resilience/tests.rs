@@ -613,3 +613,61 @@ async fn a_changed_breaker_keeps_its_state_and_an_operator_can_ask_for_probes() 
     assert!(call(t.upstream.clone()).await.ok());
     assert_eq!(t.breaker(), State::Closed);
 }
+
+#[tokio::test(start_paused = true)]
+async fn f32_a_service_that_answers_only_no_is_alive_and_its_breaker_closes() {
+    let t = Stack::new(&GOOD);
+    t.world.set_all(&FAST_FAILURE);
+    load(&t.upstream, 2 * SECOND).await;
+    assert_eq!(t.breaker(), State::Open);
+    t.world.set_all(&failing(Code::NotFound));
+    load(&t.upstream, 12 * SECOND).await;
+    assert_eq!(t.breaker(), State::Closed);
+}
+
+#[tokio::test(start_paused = true)]
+async fn f33_a_service_that_refuses_connections_costs_no_more_attempts_than_the_budget_has() {
+    let gone = Behaviour {
+        refuses: true,
+        ..GOOD
+    };
+    let t = Stack::with(&gone, no_breaker);
+    let seen = load(&t.upstream, 20 * SECOND).await;
+    assert_eq!(seen.errors(), 4000);
+    let retries: u64 = t
+        .upstream
+        .layers()
+        .retry
+        .retries()
+        .iter()
+        .map(|(_, n)| n)
+        .sum();
+    let attempts = 1.0 + retries as f64 / 4000.0;
+    figure!(
+        "F33",
+        "all refuse connections: {attempts:.3} attempts for each call"
+    );
+    assert!(attempts <= 1.2 + 1.0 / 200.0, "{attempts}");
+    assert!(seen.all().iter().all(|ended| ended.took < SECOND));
+    // As few dials: each instance fifty times a second at most.
+    assert!(
+        t.world.connections() <= 4 * (50 * 20 + 1),
+        "{}",
+        t.world.connections()
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn f5_a_service_that_cannot_be_reached_opens_its_breaker_and_is_found_again() {
+    let gone = Behaviour {
+        refuses: true,
+        ..GOOD
+    };
+    let t = Stack::new(&gone);
+    load(&t.upstream, SECOND).await;
+    assert_eq!(t.breaker(), State::Open);
+    t.world.set_all(&GOOD);
+    load(&t.upstream, 6 * SECOND).await;
+    assert_eq!(t.breaker(), State::Closed);
+    assert!(call(Arc::clone(&t.upstream)).await.ok());
+}

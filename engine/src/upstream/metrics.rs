@@ -45,11 +45,11 @@ const INSTRUMENTS: &[(Kind, &str, &str, &str, Read)] = &[
     ),
     (
         Kind::Gauge,
-        "bff.discovery.held_empty",
+        "bff.discovery.held",
         "",
-        "1 while Consul calls the service empty and the last list is held.",
+        "1 while Consul lists less than half of the service and the last list is held.",
         |status, _, observe| {
-            let held = matches!(status.source, Source::HeldEmpty { .. });
+            let held = matches!(status.source, Source::Held { .. });
             observe(held.into(), &[upstream(status)]);
         },
     ),
