@@ -51,3 +51,7 @@ contract-nacos nacos:
 # Traces in a real Jaeger, whose all-in-one program is given: just contract-jaeger ./jaeger
 contract-jaeger program:
     .ci/with-server jaeger {{program}} cargo test --workspace --test it -- jaeger_contract --ignored
+
+# A simulated fleet in twenty minutes of weather: writes docs/fleet.md and its pictures.
+fleet *args:
+    cargo run --profile bench --package bff-tests --bin fleet -- {{args}}

@@ -1,6 +1,7 @@
 //! What tests and benches of other crates need to see of the inside. No part of the public door: it
 //! changes whenever the inside does.
 
+pub mod fleet;
 mod graph;
 
 use std::{

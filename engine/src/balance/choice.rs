@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use http::uri::Authority;
+use rand::Rng;
 use tokio::time::{Instant, timeout_at};
 
 use super::{
@@ -24,6 +25,7 @@ impl<S> Shared<S> {
         &self,
         tried: &[Authority],
         now: Instant,
+        rng: &mut impl Rng,
     ) -> Result<Option<Chosen<S>>, NoInstance> {
         let view = self.view.load();
         if view.all.is_empty() {
@@ -46,7 +48,7 @@ impl<S> Shared<S> {
         let (strategy, typical) = (self.options.load().strategy, self.typical.seconds());
         // One that has just lost its connection may still be in the view.
         for _ in 0..PICKS {
-            let picked = picker::pick(&view, strategy, tried, typical, now, &mut rand::rng());
+            let picked = picker::pick(&view, strategy, tried, typical, now, rng);
             let Some(endpoint) = picked else {
                 break;
             };
@@ -73,7 +75,7 @@ impl<S> Shared<S> {
         loop {
             changes.mark_unchanged();
             let now = now();
-            if let Some(chosen) = self.choose(tried, now)? {
+            if let Some(chosen) = self.choose(tried, now, &mut rand::rng())? {
                 return Ok(chosen);
             }
             let again = self.redial(came, now)?.unwrap_or(deadline).min(deadline);

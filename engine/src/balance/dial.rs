@@ -27,7 +27,7 @@ use crate::{
 };
 
 /// The pauses between attempts to connect.
-const PAUSES: Backoff = Backoff {
+pub(super) const PAUSES: Backoff = Backoff {
     base: Duration::from_millis(100),
     max: Duration::from_secs(10),
     jitter: 0.8..=1.0,

@@ -5,6 +5,7 @@ use std::{
     time::Duration,
 };
 
+use rand::Rng;
 use tokio::time::Instant;
 use tracing::{info, warn};
 
@@ -31,7 +32,7 @@ impl<S> Shared<S> {
 
     /// Ejects instances that answer far worse than their siblings, the worst first. Looked at now and
     /// then: it costs as much as there are instances.
-    pub(super) fn compare(&self, now: Instant) {
+    pub(super) fn compare(&self, now: Instant, rng: &mut impl Rng) {
         {
             let mut compared = self.compared.lock();
             if compared.is_some_and(|at| now.saturating_duration_since(at) < COMPARE_EVERY) {
@@ -40,14 +41,19 @@ impl<S> Shared<S> {
             *compared = Some(now);
         }
         let each = self.answers(now);
-        let all = together(&each);
+        let all = together(each.iter());
+        // Those that are no worse than all together are the measure: where a tenth is wrong, an answer
+        // of the wrong ones is no excuse for another.
+        let good = together(each.iter().filter(|(_, own)| !own.far_below(all)));
         let mut odd: Vec<_> = each
             .into_iter()
-            .filter_map(|(endpoint, own)| Some((own.below(all.without(own))?, endpoint)))
+            // What has answered well meanwhile has only a bad past.
+            .filter(|(endpoint, own)| own.far_below(all) && endpoint.record().answered_badly())
+            .filter_map(|(endpoint, own)| Some((own.below(good)?, endpoint)))
             .collect();
         odd.sort_by(|(one, _), (other, _)| other.total_cmp(one));
         for (_, endpoint) in odd {
-            let moved = self.eject_odd(&endpoint, now);
+            let moved = self.eject_odd(&endpoint, now, rng);
             self.moved(&endpoint, moved);
         }
     }
@@ -55,14 +61,19 @@ impl<S> Shared<S> {
     /// Whether `endpoint`, whose probe was declined, was ejected for answers like that and its siblings
     /// do better.
     pub(super) fn still_odd(&self, endpoint: &Endpoint<S>, now: Instant) -> bool {
-        endpoint.gate().cause() == Cause::Odd && together(&self.answers(now)).mostly_good()
+        endpoint.gate().cause() == Cause::Odd && together(self.answers(now).iter()).mostly_good()
     }
 
-    fn eject_odd(&self, endpoint: &Endpoint<S>, now: Instant) -> GateTransition {
+    fn eject_odd(
+        &self,
+        endpoint: &Endpoint<S>,
+        now: Instant,
+        rng: &mut impl Rng,
+    ) -> GateTransition {
         self.eject(|may_eject, config| {
             let mut gate = endpoint.gate();
             match may_eject {
-                true => gate.eject_as(Cause::Odd, config, now, &mut rand::rng()),
+                true => gate.eject_as(Cause::Odd, config, now, rng),
                 false => GateTransition::Stayed,
             }
         })
@@ -75,12 +86,13 @@ impl<S> Shared<S> {
         probe: bool,
         foreign: bool,
         now: Instant,
+        rng: &mut impl Rng,
     ) -> GateTransition {
         self.eject(|may_eject, config| {
             let mut gate = endpoint.gate();
             match foreign && may_eject && !probe {
-                true => gate.eject_as(Cause::Foreign, config, now, &mut rand::rng()),
-                false => gate.failure(probe, may_eject, config, now, &mut rand::rng()),
+                true => gate.eject_as(Cause::Foreign, config, now, rng),
+                false => gate.failure(probe, may_eject, config, now, rng),
             }
         })
     }
@@ -122,7 +134,6 @@ impl<S> Shared<S> {
     }
 }
 
-fn together<E>(each: &[(E, Answers)]) -> Answers {
-    let answers = each.iter().map(|(_, answers)| *answers);
-    answers.fold(Answers::default(), Answers::and)
+fn together<'e, E: 'e>(some: impl Iterator<Item = &'e (E, Answers)>) -> Answers {
+    some.fold(Answers::default(), |all, (_, answers)| all.and(*answers))
 }

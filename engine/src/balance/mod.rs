@@ -8,6 +8,7 @@
 //!
 //! Nothing here names a service or knows where lists come from.
 
+mod attempt;
 mod choice;
 mod dial;
 mod eject;
@@ -18,6 +19,8 @@ mod link;
 mod outlier;
 mod picker;
 mod sampler;
+#[cfg(feature = "internals")]
+pub(crate) mod simulated;
 mod stats;
 mod view;
 
@@ -126,19 +129,7 @@ impl<C: Connect> fmt::Debug for Balance<C> {
 impl<C: Connect> Balance<C> {
     /// A balancer without instances; [`apply`](Self::apply) gives it some, within a tokio runtime.
     pub(crate) fn new(name: &'static str, config: &Config, connect: C) -> Self {
-        let shared = Shared {
-            name,
-            options: ArcSwap::from_pointee(Options::new(config)),
-            view: ArcSwap::from_pointee(View::unknown()),
-            seen: AtomicBool::new(false),
-            ejections: AtomicU64::new(0),
-            typical: Typical::default(),
-            compared: Mutex::new(None),
-            connectivity: watch::Sender::new(()),
-            changing: AtomicBool::new(false),
-            replacing: Mutex::new(()),
-        };
-        let shared = Arc::new(shared);
+        let shared = Arc::new(Shared::new(name, config));
         let connect = Arc::new(ArcSwap::from_pointee(connect));
         Self {
             dialler: Dialler {
@@ -267,6 +258,21 @@ impl<C: Connect> Balance<C> {
 }
 
 impl<S> Shared<S> {
+    fn new(name: &'static str, config: &Config) -> Self {
+        Self {
+            name,
+            options: ArcSwap::from_pointee(Options::new(config)),
+            view: ArcSwap::from_pointee(View::unknown()),
+            seen: AtomicBool::new(false),
+            ejections: AtomicU64::new(0),
+            typical: Typical::default(),
+            compared: Mutex::new(None),
+            connectivity: watch::Sender::new(()),
+            changing: AtomicBool::new(false),
+            replacing: Mutex::new(()),
+        }
+    }
+
     fn replace(&self, next: impl FnOnce(&View<S>, &EjectionConfig) -> View<S>) {
         let _replacing = self.replacing.lock();
         let next = next(&self.view.load(), &self.options.load().ejection);
@@ -304,7 +310,7 @@ impl<C: Connect> Service<Call> for Balance<C> {
             true => call.context.attempted(),
         };
         let timing = call.timing(now);
-        match self.shared.choose(&tried, now) {
+        match self.shared.choose(&tried, now, &mut rand::rng()) {
             Err(error) => Guarded::refused(Failed::unsent(error, now)),
             Ok(Some(chosen)) => attempt(&self.shared, chosen, call, timing, now),
             Ok(None) => {

@@ -11,15 +11,18 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// Time over which answers are forgotten to 1/e: long enough for a few calls, short enough for an
-/// instance that turns bad after an hour of good answers to be seen within seconds.
-const FORGET: Duration = Duration::from_secs(10);
-/// Fewer answers than this say nothing.
-const ENOUGH: f64 = 5.0;
+/// Answers after which one is forgotten to 1/e: an instance that turns bad after an hour of good answers is
+/// seen after some five, however often it is asked.
+const REMEMBERED: f64 = 16.0;
+/// Time after which answers are forgotten to 1/e: of an instance that is rarely asked, among many, too
+/// few would be left of a shorter one.
+const FORGET: Duration = Duration::from_secs(60);
+/// One answer says nothing, whatever the others answer.
+const ENOUGH: f64 = 2.0;
 /// How far below its siblings' an instance's share of good answers has to be.
 const FAR: f64 = 0.2;
-/// How many standard deviations away from chance: one in about 30,000.
-const SIGMAS: f64 = 4.0;
+/// How improbable it has to be that an instance like its siblings answers so badly.
+const CHANCE: f64 = 3e-5;
 
 /// Answers of late.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -33,14 +36,6 @@ impl Answers {
         self.good / self.all.max(f64::MIN_POSITIVE)
     }
 
-    /// Without those of `one`.
-    pub(super) fn without(self, one: Self) -> Self {
-        Self {
-            good: (self.good - one.good).max(0.0),
-            all: (self.all - one.all).max(0.0),
-        }
-    }
-
     /// Together with those of `other`.
     pub(super) fn and(self, other: Self) -> Self {
         Self {
@@ -49,16 +44,36 @@ impl Answers {
         }
     }
 
+    /// Whether the share of good ones is far below that of all.
+    pub(super) fn far_below(self, all: Self) -> bool {
+        self.share() < all.share() - FAR
+    }
+
     /// How far below those of its siblings they are, if that is no chance.
     pub(super) fn below(self, siblings: Self) -> Option<f64> {
         if self.all < ENOUGH || siblings.all < ENOUGH {
             return None;
         }
         let difference = siblings.share() - self.share();
-        // The difference of two proportions, if in truth they were one.
-        let one = self.and(siblings).share();
-        let deviation = (one * (1.0 - one) * (1.0 / self.all + 1.0 / siblings.all)).sqrt();
-        (difference >= FAR && difference >= SIGMAS * deviation).then_some(difference)
+        (difference >= FAR && self.chance(siblings) <= CHANCE).then_some(difference)
+    }
+
+    /// How probable it is that so few or fewer are good of an instance that is like its siblings: the
+    /// lower tail of a binomial distribution. Of a few siblings that never answered badly it is not known
+    /// that they never will (Laplace's rule of succession).
+    fn chance(self, siblings: Self) -> f64 {
+        let (good, all) = (self.good.round(), self.all.round());
+        let share = (siblings.good + 1.0) / (siblings.all + 2.0);
+        // The probability of none, and from each that of one more.
+        let mut exactly = (1.0 - share).powf(all);
+        let mut chance = exactly;
+        let mut number = 0.0;
+        while number < good && chance <= CHANCE {
+            exactly *= (all - number) / (number + 1.0) * share / (1.0 - share);
+            number += 1.0;
+            chance += exactly;
+        }
+        chance
     }
 
     /// Whether most are good: an instance that answers otherwise is still the odd one.
@@ -72,6 +87,7 @@ impl Answers {
 pub(super) struct Memory {
     answers: Answers,
     at: Instant,
+    bad: bool,
 }
 
 impl Memory {
@@ -79,15 +95,25 @@ impl Memory {
         Self {
             answers: Answers::default(),
             at: now,
+            bad: false,
         }
     }
 
     /// One more.
     pub(super) fn answered(&mut self, good: bool, now: Instant) {
-        self.answers = self.answers(now);
+        let left = 1.0 - 1.0 / REMEMBERED;
+        let before = self.answers(now);
+        self.answers = Answers {
+            good: before.good * left + f64::from(u8::from(good)),
+            all: before.all * left + 1.0,
+        };
         self.at = self.at.max(now);
-        self.answers.all += 1.0;
-        self.answers.good += f64::from(u8::from(good));
+        self.bad = !good;
+    }
+
+    /// Whether the last one was bad.
+    pub(super) fn last_was_bad(&self) -> bool {
+        self.bad
     }
 
     /// What is left of them.
@@ -112,7 +138,10 @@ mod tests {
     #[test]
     fn one_of_four_that_never_answers_well_stands_out_after_a_few_calls() {
         assert!(answers(0.0, 5.0).below(answers(15.0, 15.0)).is_some());
-        assert!(answers(0.0, 4.0).below(answers(300.0, 300.0)).is_none());
+        assert!(answers(0.0, 3.0).below(answers(9.0, 9.0)).is_none());
+        // Among many it takes fewer.
+        assert!(answers(0.0, 2.0).below(answers(2000.0, 2000.0)).is_some());
+        assert!(answers(0.0, 1.0).below(answers(2000.0, 2000.0)).is_none());
         // And one of two.
         assert!(answers(0.0, 10.0).below(answers(10.0, 10.0)).is_some());
     }
@@ -149,20 +178,20 @@ mod tests {
     }
 
     #[test]
-    fn an_instance_that_turns_bad_after_long_is_seen_within_ten_seconds() {
+    fn an_instance_that_turns_bad_after_long_is_seen_after_a_few_answers() {
         let mut now = Instant::now();
         let mut memory = Memory::new(now);
         let step = Duration::from_millis(20);
-        for _ in 0..50_000 {
+        for _ in 0..5_000 {
             now += step;
             memory.answered(true, now);
         }
         let turned = now;
-        let siblings = answers(1500.0, 1500.0);
+        let siblings = answers(192.0, 192.0);
         while memory.answers(now).below(siblings).is_none() {
             now += step;
             memory.answered(false, now);
-            assert!(now - turned < Duration::from_secs(10));
+            assert!(now - turned < step * 8);
         }
     }
 }

@@ -129,6 +129,11 @@ impl Record {
         self.answers.answers(now)
     }
 
+    /// Whether the last of them was a bad one.
+    pub(super) fn answered_badly(&self) -> bool {
+        self.answers.last_was_bad()
+    }
+
     /// Forgets its answers.
     pub(super) fn forget_answers(&mut self, now: Instant) {
         self.answers = Memory::new(now);

@@ -17,7 +17,7 @@ const WINDOW_SECONDS: f64 = 10.0;
 /// budget bounds the factor: over any ten seconds there are at most `budget_ratio` retries per call,
 /// and `budget_min_per_second` more so that a quiet service gets any at all.
 #[derive(Debug)]
-pub(super) struct Budget {
+pub(crate) struct Budget {
     /// The newest bucket's place in the ring and its start.
     newest: usize,
     since: Instant,
@@ -32,7 +32,7 @@ struct Counts {
 
 impl Budget {
     /// An unused budget.
-    pub(super) fn new(now: Instant) -> Self {
+    pub(crate) fn new(now: Instant) -> Self {
         Self {
             newest: 0,
             since: now,
@@ -41,14 +41,14 @@ impl Budget {
     }
 
     /// Counts a call (not a retry of one).
-    pub(super) fn deposit(&mut self, now: Instant) {
+    pub(crate) fn deposit(&mut self, now: Instant) {
         self.advance(now);
         let bucket = &mut self.ring[self.newest];
         bucket.calls = bucket.calls.saturating_add(1);
     }
 
     /// Takes one retry, if the budget has it or may be overdrawn by that much.
-    pub(super) fn withdraw(&mut self, config: &RetryConfig, overdraft: f64, now: Instant) -> bool {
+    pub(crate) fn withdraw(&mut self, config: &RetryConfig, overdraft: f64, now: Instant) -> bool {
         let allowed = self.left(config, now) + overdraft >= 1.0;
         if allowed {
             self.ring[self.newest].retries += 1;
@@ -58,7 +58,7 @@ impl Budget {
 
     /// How many retries are left now, by the rates of `config`. Other rates count what was spent
     /// under those before.
-    pub(super) fn left(&mut self, config: &RetryConfig, now: Instant) -> f64 {
+    pub(crate) fn left(&mut self, config: &RetryConfig, now: Instant) -> f64 {
         self.advance(now);
         let (calls, retries) = self
             .ring

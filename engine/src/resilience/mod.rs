@@ -19,6 +19,12 @@ use std::{
 use opentelemetry::metrics::Meter;
 use tower::{Service, ServiceBuilder};
 
+#[cfg(feature = "internals")]
+pub(crate) use self::{
+    breaker::state::{Machine, Token},
+    budget::Budget,
+    retry::policy::pause,
+};
 pub(crate) use self::{
     breaker::{Breaker, Listener},
     bulkhead::Bulkhead,

@@ -651,7 +651,7 @@ async fn f33_a_service_that_refuses_connections_costs_no_more_attempts_than_the_
     assert!(seen.all().iter().all(|ended| ended.took < SECOND));
     // As few dials: each instance fifty times a second at most.
     assert!(
-        t.world.connections() <= 4 * (50 * 20 + 1),
+        t.world.connections() <= 4 * 50 * 21,
         "{}",
         t.world.connections()
     );

@@ -65,6 +65,12 @@ impl Http2 {
             keepalive: config.keepalive,
         }
     }
+
+    /// With fewer pings, for a peer that has asked for it so many times.
+    fn calmed(self, calm: u32) -> Self {
+        let keepalive = self.keepalive.saturating_mul(1 << calm.min(MOST_CALM));
+        Self { keepalive, ..self }
+    }
 }
 
 impl Connect for Http2 {
@@ -75,9 +81,7 @@ impl Connect for Http2 {
         address: &Authority,
         calm: u32,
     ) -> BoxFuture<Result<Connection<Channel>, NotConnected>> {
-        let keepalive = self.keepalive.saturating_mul(1 << calm.min(MOST_CALM));
-        let options = Self { keepalive, ..*self };
-        let address = address.clone();
+        let (options, address) = (self.calmed(calm), address.clone());
         boxed(async move {
             match tokio::time::timeout(options.connect_timeout, dial(options, address)).await {
                 Ok(result) => result,
@@ -258,5 +262,93 @@ impl Service<Request<Body>> for Channel {
             let response = sent.await?;
             Ok(response.map(Body::new))
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt},
+        net::{TcpListener, TcpStream},
+    };
+
+    use super::*;
+
+    const OPTIONS: Http2 = Http2 {
+        connect_timeout: Duration::from_millis(200),
+        keepalive: Duration::from_secs(330),
+    };
+
+    /// Connects to a server that does this with each connection.
+    async fn connect<F>(
+        serve: impl Fn(TcpStream) -> F + Send + 'static,
+    ) -> Result<Connection<Channel>, NotConnected>
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let addr = listener.local_addr().unwrap();
+        tokio::spawn(async move {
+            while let Ok((socket, _)) = listener.accept().await {
+                tokio::spawn(serve(socket));
+            }
+        });
+        OPTIONS.connect(&addr.to_string().parse().unwrap(), 0).await
+    }
+
+    /// Reads until the other side leaves.
+    async fn read_on(mut socket: TcpStream) {
+        let mut buffer = [0; 1024];
+        while matches!(socket.read(&mut buffer).await, Ok(1..)) {}
+    }
+
+    #[tokio::test]
+    async fn whoever_accepts_is_connected_to_only_once_it_has_said_its_settings() {
+        let silent = connect(read_on).await;
+        assert!(silent.is_err_and(|error| error.0.contains("within 200ms")));
+        let closing = connect(|_| async {}).await;
+        assert!(closing.is_err());
+        let web = connect(|mut socket| async move {
+            let page = b"HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\n\r\n";
+            let _ = socket.write_all(page).await;
+            read_on(socket).await;
+        })
+        .await;
+        assert!(web.is_err());
+        // Settings that arrive a byte at a time are settings.
+        let slow = connect(|mut socket| async move {
+            for byte in b"\0\0\0\x04\0\0\0\0\0" {
+                let _ = socket.write_all(&[*byte]).await;
+                let _ = socket.flush().await;
+            }
+            read_on(socket).await;
+        })
+        .await;
+        assert!(slow.is_ok());
+    }
+
+    #[tokio::test]
+    async fn f40_a_peer_that_minds_pings_is_told_from_one_that_leaves() {
+        for (reason, ended) in [
+            (h2::Reason::ENHANCE_YOUR_CALM, Ended::TooManyPings),
+            (h2::Reason::NO_ERROR, Ended::Closed),
+            (h2::Reason::PROTOCOL_ERROR, Ended::Closed),
+        ] {
+            let connection = connect(move |socket| async move {
+                let mut connection = h2::server::handshake(socket).await.unwrap();
+                connection.abrupt_shutdown(reason);
+                while connection.accept().await.is_some() {}
+            })
+            .await;
+            assert_eq!(connection.unwrap().ended.await, ended, "{reason:?}");
+        }
+    }
+
+    #[test]
+    fn f40_pings_come_no_more_often_than_grpc_allows_and_half_as_often_when_a_peer_minds() {
+        let usual = Http2::new(&Config::default()).keepalive;
+        assert!(usual > Duration::from_secs(300), "{usual:?}");
+        assert_eq!(OPTIONS.calmed(2).keepalive, OPTIONS.keepalive * 4);
+        assert_eq!(OPTIONS.calmed(u32::MAX), OPTIONS.calmed(MOST_CALM));
     }
 }

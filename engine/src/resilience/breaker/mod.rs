@@ -5,7 +5,7 @@
 //! decision among concurrent calls, this file is the tower layer, the log line and the metrics.
 
 mod core;
-mod state;
+pub(super) mod state;
 mod window;
 
 use std::{

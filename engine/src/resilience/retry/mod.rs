@@ -6,7 +6,7 @@
 //! time the budget may be overdrawn for it by one. One that may have run is sent again only if its method
 //! is declared idempotent.
 
-mod policy;
+pub(super) mod policy;
 
 use std::sync::{
     Arc,

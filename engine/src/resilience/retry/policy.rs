@@ -10,7 +10,7 @@ use crate::{
 };
 
 /// How long to wait before the next attempt; `None` if there should be none.
-pub(super) fn pause(
+pub(crate) fn pause(
     failed: &Failed,
     config: &RetryConfig,
     attempt: u32,
