@@ -218,10 +218,19 @@ fn no_read(part: &str, name: &str) -> String {
 
 /// Those of `names` that the code `text` names: not in comments, not behind a path.
 fn used<'n>(text: &str, names: &[&'n str]) -> Vec<&'n str> {
+    let mut in_enum = false;
     let code: String = text
         .lines()
         .filter(|line| !line.trim_start().starts_with("//"))
-        .map(|line| without_texts(line) + "\n")
+        .map(|line| {
+            in_enum = line.starts_with("pub enum ") || in_enum && line != "}";
+            let line = match in_enum && !line.starts_with("pub enum ") {
+                // A value's own name is nobody else's.
+                true => line.trim_start().trim_start_matches(char::is_alphanumeric),
+                false => line,
+            };
+            without_texts(line) + "\n"
+        })
         .collect();
     let text = code.replace("::Result<", "::_<");
     let is_word = |c: char| c.is_ascii_alphanumeric() || c == '_';
@@ -230,6 +239,8 @@ fn used<'n>(text: &str, names: &[&'n str]) -> Vec<&'n str> {
         .iter()
         .copied()
         .filter(|name| words.contains(name))
+        // A field or a variable may have that name, too.
+        .filter(|name| *name != "request" || text.contains("request!("))
         .collect()
 }
 
@@ -293,8 +304,6 @@ fn root_file(name: &str, services: &[String], text: &str, has_types: bool) -> St
     uses.retain(|name| *name != "Subscription" || text.contains("#[Subscription]"));
     import(&mut file, "async_graphql", &uses);
     let mut engine = used(text, &ENGINE);
-    // A variable has that name, too.
-    engine.retain(|name| *name != "request" || text.contains("request!("));
     // Methods of traits that are named nowhere.
     if text.contains("ctx.to::<") {
         engine.push("CallExt");

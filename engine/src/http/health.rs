@@ -133,7 +133,7 @@ fn describe_upstream(upstream: &UpstreamStatus, now: Instant) -> String {
     if upstream.connected < upstream.instances {
         let _ = writeln!(
             lines,
-            "[!] upstream {name}: {} of {} connected; what an instance answered to the others is in the log",
+            "[!] upstream {name}: {} of {} connected; the log says why the others are not",
             upstream.connected, upstream.instances
         );
     }

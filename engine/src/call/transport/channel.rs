@@ -41,6 +41,9 @@ const AGENT: HeaderValue =
 /// the connection, with all calls on it, because of trailers that are larger than that.
 const MAX_HEADERS: u32 = 256 << 10;
 
+/// Whoever has accepted a connection is there; a busy machine may take its time to say so.
+const GREETING: Duration = Duration::from_secs(5);
+
 /// A ping that is not answered within this much is lost.
 const LONGEST_PING: Duration = Duration::from_secs(20);
 
@@ -50,8 +53,10 @@ const MOST_CALM: u32 = 6;
 /// Connects over plaintext HTTP/2.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Http2 {
-    /// How long a connection may take to come up: TCP, and the first word of HTTP/2.
+    /// How long a TCP connection may take to come up.
     pub(crate) connect_timeout: Duration,
+    /// How long it may take the peer then to say its first word: it is there, and may be busy.
+    pub(crate) greeting_timeout: Duration,
     /// How often, while calls are open, a ping asks whether the connection is alive. Without it a
     /// peer that froze or lost its network is never noticed by streams.
     pub(crate) keepalive: Duration,
@@ -62,6 +67,7 @@ impl Http2 {
     pub(crate) fn new(config: &Config) -> Self {
         Self {
             connect_timeout: config.connect_timeout,
+            greeting_timeout: GREETING,
             keepalive: config.keepalive,
         }
     }
@@ -82,16 +88,20 @@ impl Connect for Http2 {
         calm: u32,
     ) -> BoxFuture<Result<Connection<Channel>, NotConnected>> {
         let (options, address) = (self.calmed(calm), address.clone());
-        boxed(async move {
-            match tokio::time::timeout(options.connect_timeout, dial(options, address)).await {
-                Ok(result) => result,
-                Err(_) => Err(NotConnected(format!(
-                    "no connection within {}",
-                    humantime::format_duration(options.connect_timeout)
-                ))),
-            }
-        })
+        boxed(dial(options, address))
     }
+}
+
+async fn within<T>(
+    limit: Duration,
+    what: impl Future<Output = T>,
+    lacks: &str,
+) -> Result<T, NotConnected> {
+    let waited = tokio::time::timeout(limit, what).await;
+    waited.map_err(|_| {
+        let limit = humantime::format_duration(limit);
+        NotConnected(format!("{lacks} within {limit}"))
+    })
 }
 
 async fn dial(options: Http2, address: Authority) -> Result<Connection<Channel>, NotConnected> {
@@ -103,7 +113,8 @@ async fn dial(options: Http2, address: Authority) -> Result<Connection<Channel>,
     let uri = Uri::from_parts(parts).map_err(|error| refused(&error))?;
     let mut tcp = HttpConnector::new();
     tcp.set_nodelay(true);
-    let socket = tcp.oneshot(uri).await.map_err(|error| refused(&error))?;
+    let socket = within(options.connect_timeout, tcp.oneshot(uri), "no connection");
+    let socket = socket.await?.map_err(|error| refused(&error))?;
     let (greeted, greeting) = oneshot::channel();
     let socket = TokioIo::new(Greeted::new(socket.into_inner(), greeted));
     let (sender, connection) = Builder::new(TokioExecutor::new())
@@ -123,7 +134,8 @@ async fn dial(options: Http2, address: Authority) -> Result<Connection<Channel>,
     });
     // The first thing a server says is its settings (RFC 9113, 3.4). Whoever accepts and says
     // nothing, or closes, is no instance that can be called.
-    if greeting.await.is_err() {
+    let greeting = within(options.greeting_timeout, greeting, "no word of HTTP/2");
+    if greeting.await?.is_err() {
         let error = match ended.await {
             Ok(Err(error)) => error_chain(&error),
             _ => "closed as soon as it was accepted".to_owned(),
@@ -275,7 +287,8 @@ mod tests {
     use super::*;
 
     const OPTIONS: Http2 = Http2 {
-        connect_timeout: Duration::from_millis(200),
+        connect_timeout: Duration::from_secs(5),
+        greeting_timeout: Duration::from_millis(200),
         keepalive: Duration::from_secs(330),
     };
 
