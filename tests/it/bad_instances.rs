@@ -88,7 +88,7 @@ async fn hello(bff: &TestBff) -> Value {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn f51_an_address_where_another_service_answers_is_ejected_and_clients_hardly_see_it() {
-    for harm in [Harm::OtherService, Harm::GoodPage, Harm::UnavailablePage] {
+    for harm in [Harm::OtherService, Harm::GoodPage] {
         let (_good, _hostile, bff) = beside(harm).await;
         let started = Instant::now();
         let (mut asked, mut failed) = (0, 0);

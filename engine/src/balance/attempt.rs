@@ -60,7 +60,6 @@ impl<S> Attempt<S> {
     fn succeed(&mut self, shared: &Shared<S>, at: Instant) {
         let latency = at.saturating_duration_since(self.began);
         let endpoint = &self.chosen.endpoint;
-        endpoint.prove();
         endpoint.record().success(latency, at);
         shared.typical.sample(latency);
         self.alive(shared, at);
@@ -68,6 +67,7 @@ impl<S> Attempt<S> {
 
     /// The peer has answered, well or not.
     fn alive(&mut self, shared: &Shared<S>, at: Instant) {
+        self.chosen.endpoint.prove();
         let moved = self.chosen.endpoint.gate().success(self.chosen.probe, at);
         if moved == GateTransition::Returned {
             self.chosen.probe = false;

@@ -84,7 +84,13 @@ impl<S> Shared<S> {
             if changed.is_err() && again == deadline {
                 let instances = self.view.load().all.len();
                 let why = "no connection in time".to_owned();
-                return Err(Unreachable { instances, why }.into());
+                let ran_out = true;
+                return Err(Unreachable {
+                    instances,
+                    why,
+                    ran_out,
+                }
+                .into());
             }
         }
     }
@@ -125,6 +131,7 @@ impl<S> Shared<S> {
             (0, None) => Err(Unreachable {
                 instances: view.all.len(),
                 why,
+                ran_out: false,
             }),
             (0, next) => Ok(next),
             _ => Ok(None),

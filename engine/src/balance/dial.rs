@@ -76,7 +76,7 @@ impl<C: Connect> Dialler<C> {
         let Some(upstream) = self.shared.upgrade().map(|shared| shared.name) else {
             return;
         };
-        let mut failures = 0;
+        let (mut failures, mut told) = (0, false);
         // How often the peer wanted fewer pings (gRPC A8: each time half as many).
         let mut calm = 0;
         loop {
@@ -103,6 +103,7 @@ impl<C: Connect> Dialler<C> {
                     self.changed();
                     if established.has_answered() || since.elapsed() >= LASTED {
                         failures = 0;
+                        told = false;
                         continue;
                     }
                     let why = "it closes its connections without an answer".to_owned();
@@ -113,9 +114,10 @@ impl<C: Connect> Dialler<C> {
             if lost && failures == 1 {
                 continue;
             }
-            match failures {
-                1 => info!(%upstream, instance = %address, why, "an instance cannot be reached"),
-                _ => {
+            let news = !std::mem::replace(&mut told, true);
+            match news {
+                true => info!(%upstream, instance = %address, why, "an instance cannot be reached"),
+                false => {
                     debug!(%upstream, instance = %address, failures, why, "an instance cannot be reached")
                 }
             }
@@ -177,7 +179,7 @@ impl<C: Connect> Dialler<C> {
         if !shared.changing.swap(true, Ordering::AcqRel) {
             tokio::spawn(async move {
                 tokio::task::yield_now().await;
-                shared.changing.store(false, Ordering::Release);
+                shared.changing.swap(false, Ordering::AcqRel);
                 shared.connectivity_changed();
             });
         }

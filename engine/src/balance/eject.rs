@@ -54,6 +54,10 @@ impl<S> Shared<S> {
         odd.sort_by(|(one, _), (other, _)| other.total_cmp(one));
         for (_, endpoint) in odd {
             let moved = self.eject_odd(&endpoint, now, rng);
+            if moved == GateTransition::Stayed {
+                // No more may be.
+                break;
+            }
             self.moved(&endpoint, moved);
         }
     }
@@ -61,7 +65,8 @@ impl<S> Shared<S> {
     /// Whether `endpoint`, whose probe was declined, was ejected for answers like that and its siblings
     /// do better.
     pub(super) fn still_odd(&self, endpoint: &Endpoint<S>, now: Instant) -> bool {
-        endpoint.gate().cause() == Cause::Odd && together(self.answers(now).iter()).mostly_good()
+        let cause = endpoint.gate().cause();
+        cause == Cause::Odd && together(self.answers(now).iter()).mostly_good()
     }
 
     fn eject_odd(

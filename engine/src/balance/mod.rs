@@ -46,8 +46,8 @@ use tower::Service;
 use self::{dial::Dialler, endpoint::Endpoint, guard::EndpointGuard, stats::Typical, view::View};
 use crate::{
     call::{
-        BoxFuture, Call, Config, EjectionConfig, Failed, Guarded, Reply, Strategy, Timing, boxed,
-        now,
+        BoxFuture, Call, Config, EjectionConfig, Failed, Guarded, NoTimeLeft, Reply, Strategy,
+        TOO_LITTLE, Timing, boxed, now,
         transport::{self, Connect, Established},
     },
     discovery::{Instance, Members, Watch},
@@ -318,10 +318,14 @@ impl<C: Connect> Service<Call> for Balance<C> {
                 Guarded::alone(boxed(async move {
                     let chosen = shared.wait(&tried, timing.deadline).await;
                     let now = crate::call::now();
-                    match chosen {
-                        Ok(chosen) => attempt(&shared, chosen, call, timing, now).await,
-                        Err(error) => Err(Failed::unsent(error, now)),
+                    let chosen = chosen.map_err(|error| Failed::new(error, &timing, now))?;
+                    // The wait was not the instance's.
+                    let timing = call.timing(now);
+                    let left = timing.deadline.saturating_duration_since(now);
+                    if left < TOO_LITTLE {
+                        return Err(Failed::unsent(NoTimeLeft { left }, now));
                     }
+                    attempt(&shared, chosen, call, timing, now).await
                 }))
             }
         }

@@ -3,7 +3,10 @@
 //! A view is never changed, only replaced: when the list changes, when an instance connects or loses
 //! its connection, and when one is ejected, probed or returns. Those are rare; picks are not.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
 
 use http::uri::Authority;
 use tokio::time::Instant;
@@ -76,7 +79,11 @@ impl<S> View<S> {
             .chain(&self.all)
             .map(|endpoint| (endpoint.address(), endpoint))
             .collect();
-        let all = list.iter().map(|instance| {
+        let mut seen = HashSet::new();
+        let list = list
+            .iter()
+            .filter(|instance| seen.insert(&instance.address));
+        let all = list.map(|instance| {
             let Some(endpoint) = known.remove(&instance.address) else {
                 return join(instance);
             };

@@ -189,6 +189,8 @@ pub(crate) struct Unreachable {
     pub(crate) instances: usize,
     /// What is wrong with one of them.
     pub(crate) why: String,
+    /// Whether it is only that time ran out while they were dialled.
+    pub(crate) ran_out: bool,
 }
 
 /// The circuit breaker is open.

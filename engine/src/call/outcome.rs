@@ -153,10 +153,13 @@ impl Outcome {
                 Retry::Never,
                 Reason::Unavailable,
             ),
-            // Not one of all its instances: the service is away.
-            CallError::Unreachable(_) => outcome(
+            // Not one of all its instances: the service is away. A client in a hurry cannot know.
+            CallError::Unreachable(unreachable) => outcome(
                 Code::Unavailable,
-                Effect::Failure,
+                match unreachable.ran_out && timing.hurried {
+                    true => Effect::Neutral,
+                    false => Effect::Failure,
+                },
                 Retry::Unsent,
                 Reason::Unavailable,
             ),
@@ -199,11 +202,15 @@ impl Outcome {
                 }
             }
             CallError::Transport { lost, .. } => Self::of_lost(*lost),
-            CallError::BadReply(BadReply::NotGrpc { http, .. }) => Self {
-                effect: Effect::Failure,
-                foreign: true,
-                ..Self::of_code(Code::of_http(*http))
-            },
+            CallError::BadReply(BadReply::NotGrpc { http, .. }) => {
+                let code = Code::of_http(*http);
+                Self {
+                    effect: Effect::Failure,
+                    // A proxy says so for a while of an instance that is one.
+                    foreign: code != Code::Unavailable,
+                    ..Self::of_code(code)
+                }
+            }
             CallError::BadReply(BadReply::Refused { code, .. }) => {
                 outcome(*code, Effect::Failure, Retry::Never, Reason::Error)
             }
@@ -377,7 +384,19 @@ mod tests {
     #[test]
     fn a_service_that_cannot_be_reached_has_failed_and_any_call_may_be_sent_later() {
         let why = "refused".to_owned();
-        let outcome = of(Unreachable { instances: 3, why });
+        let nobody = Unreachable {
+            instances: 3,
+            why,
+            ran_out: true,
+        };
+        let now = Instant::now();
+        let hurried = Timing {
+            hurried: true,
+            ..Timing::none(now)
+        };
+        let hurried = Outcome::of(&nobody.clone().into(), &hurried, now);
+        assert_eq!(hurried.effect, Effect::Neutral);
+        let outcome = of(nobody);
         assert_eq!(
             (outcome.effect, outcome.retry, outcome.reason),
             (Effect::Failure, Retry::Unsent, Reason::Unavailable)

@@ -113,6 +113,9 @@ async fn dial(options: Http2, address: Authority) -> Result<Connection<Channel>,
     let uri = Uri::from_parts(parts).map_err(|error| refused(&error))?;
     let mut tcp = HttpConnector::new();
     tcp.set_nodelay(true);
+    // A host that is gone without a word: what was sent to it is not acknowledged (gRPC A18).
+    #[cfg(any(target_os = "android", target_os = "fuchsia", target_os = "linux"))]
+    tcp.set_tcp_user_timeout(Some(LONGEST_PING));
     let socket = within(options.connect_timeout, tcp.oneshot(uri), "no connection");
     let socket = socket.await?.map_err(|error| refused(&error))?;
     let (greeted, greeting) = oneshot::channel();

@@ -93,6 +93,17 @@ fn once<C>(mut error: CallError, connection: &Established<C>) -> CallError {
     error
 }
 
+/// A call that was answered with headers is committed (gRPC A6): whatever the peer says then, it has looked
+/// at it.
+fn processed(mut error: CallError) -> CallError {
+    if let CallError::Transport { lost, .. } = &mut error
+        && matches!(lost, Lost::Unsent | Lost::Refused)
+    {
+        *lost = Lost::InFlight;
+    }
+    error
+}
+
 fn undecodable(error: &prost::DecodeError, timing: &Timing, at: Instant) -> Failed {
     Failed::new(BadReply::Undecodable(error.to_string()), timing, at)
 }
@@ -132,6 +143,7 @@ async fn exchange<C: Channel>(
     let path = PathAndQuery::from_static(method.path);
     let answer = grpc.server_streaming(request, path, codec).await;
     let mut stream = answer.map_err(translated)?.into_inner();
+    let translated = |status| processed(translated(status));
     let first = next(&mut stream).await.map_err(translated)?;
     if method.streaming {
         return Ok((first, Some(stream)));
@@ -175,7 +187,7 @@ fn messages<C: Channel>(
             },
             Err(status) => {
                 let error = status::translate(status, || elapsed(&timing));
-                Failed::new(once(error, &connection), &timing, now())
+                Failed::new(processed(once(error, &connection)), &timing, now())
             }
         };
         Some((Err(failed), None))

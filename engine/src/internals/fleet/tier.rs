@@ -112,6 +112,7 @@ impl Tier {
             let nobody = Unreachable {
                 instances: 0,
                 why: String::new(),
+                ran_out: false,
             };
             let failed = Failed::unsent(nobody, now);
             self.breaker
