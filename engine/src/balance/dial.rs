@@ -76,7 +76,8 @@ impl<C: Connect> Dialler<C> {
         let Some(upstream) = self.shared.upgrade().map(|shared| shared.name) else {
             return;
         };
-        let (mut failures, mut told) = (0, false);
+        // The first failure of an outage is a line in the log.
+        let (mut failures, mut logged) = (0, false);
         // How often the peer wanted fewer pings (gRPC A8: each time half as many).
         let mut calm = 0;
         loop {
@@ -103,7 +104,7 @@ impl<C: Connect> Dialler<C> {
                     self.changed();
                     if established.has_answered() || since.elapsed() >= LASTED {
                         failures = 0;
-                        told = false;
+                        logged = false;
                         continue;
                     }
                     let why = "it closes its connections without an answer".to_owned();
@@ -114,11 +115,12 @@ impl<C: Connect> Dialler<C> {
             if lost && failures == 1 {
                 continue;
             }
-            let news = !std::mem::replace(&mut told, true);
-            match news {
-                true => info!(%upstream, instance = %address, why, "an instance cannot be reached"),
+            match std::mem::replace(&mut logged, true) {
                 false => {
-                    debug!(%upstream, instance = %address, failures, why, "an instance cannot be reached")
+                    info!(%upstream, instance = %address, why, "an instance cannot be reached")
+                }
+                true => {
+                    debug!(%upstream, instance = %address, failures, why, "an instance cannot be reached");
                 }
             }
             let pause = PAUSES.pause(failures - 1, &mut rand::rng());

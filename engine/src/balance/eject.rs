@@ -54,11 +54,10 @@ impl<S> Shared<S> {
         odd.sort_by(|(one, _), (other, _)| other.total_cmp(one));
         for (_, endpoint) in odd {
             let moved = self.eject_odd(&endpoint, now, rng);
-            if moved == GateTransition::Stayed {
-                // No more may be.
-                break;
+            // It may be out already, or no more may be.
+            if moved != GateTransition::Stayed {
+                self.moved(&endpoint, moved);
             }
-            self.moved(&endpoint, moved);
         }
     }
 
