@@ -17,10 +17,19 @@ use super::{Instance, Members, Snapshot, Source};
 pub(super) struct Membership {
     snapshot: Snapshot,
     empty_hold: Duration,
-    /// When the source began to leave out more than half, and what it lists since, while the last good
-    /// list is held.
-    held: Option<(Instant, Arc<[Instance]>)>,
+    held: Option<Held>,
     last_answer: Instant,
+}
+
+/// The last good list is held against what the source lists.
+#[derive(Debug)]
+struct Held {
+    /// Since when the source leaves out more than half.
+    since: Instant,
+    /// How many there were then: what has joined since is no reason to doubt more.
+    before: usize,
+    /// What the source lists.
+    listed: Arc<[Instance]>,
 }
 
 /// What an answer did to the believed list, for the log.
@@ -60,8 +69,9 @@ impl Membership {
     /// The source answered with `list`.
     pub(super) fn answered(&mut self, list: Vec<Instance>, now: Instant) -> Change {
         self.last_answer = now;
-        let known = self.snapshot.members.list();
-        if list.len() * 2 < known.len() {
+        let known = self.snapshot.members.list().len();
+        let before = self.held.as_ref().map_or(known, |held| held.before);
+        if list.len() * 2 < before {
             return self.hold(list, now);
         }
         self.held = None;
@@ -79,19 +89,26 @@ impl Membership {
 
     /// Holds what is known against `list`, which lacks most of it.
     fn hold(&mut self, list: Vec<Instance>, now: Instant) -> Change {
+        let known = self.snapshot.members.list();
         let first = self.held.is_none();
-        let since = self.held.as_ref().map_or(now, |(since, _)| *since);
-        let listed = list.len();
-        let stays = |known: &&Instance| !list.iter().any(|one| one.address == known.address);
-        let known = self.snapshot.members.list().iter();
+        let (since, before) = match &self.held {
+            Some(held) => (held.since, held.before),
+            None => (now, known.len()),
+        };
         // In the order of before, so that nothing changes if nothing has.
-        let before: Vec<_> = known.clone().filter(stays).cloned().collect();
-        let changed = match before.len() + listed > known.len() {
-            true => self.list(before.into_iter().chain(list.iter().cloned()).collect()),
+        let lacks = |known: &&Instance| !list.iter().any(|one| one.address == known.address);
+        let lacking: Vec<_> = known.iter().filter(lacks).cloned().collect();
+        let listed = list.len();
+        let changed = match lacking.len() + listed > known.len() {
+            true => self.list(lacking.into_iter().chain(list.iter().cloned()).collect()),
             false => Change::None,
         };
         self.snapshot.source = Source::Held { since, listed };
-        self.held = Some((since, list.into()));
+        self.held = Some(Held {
+            since,
+            before,
+            listed: list.into(),
+        });
         match self.expire(now) {
             Change::None if first => Change::Held,
             Change::None => changed,
@@ -121,7 +138,7 @@ impl Membership {
         if self.expires_at().is_none_or(|at| now < at) {
             return Change::None;
         }
-        let list = self.held.take().map(|(_, list)| list);
+        let list = self.held.take().map(|held| held.listed);
         self.snapshot = Snapshot {
             members: Members::Known(list.unwrap_or_default()),
             source: Source::Live,
@@ -205,6 +222,17 @@ mod tests {
         assert_eq!(membership.answered(some(4..10), start), Change::List);
         assert_eq!(membership.snapshot().members.list(), some(4..10));
         assert_eq!(membership.expires_at(), None);
+    }
+
+    #[test]
+    fn what_joins_a_list_that_is_held_does_not_raise_what_ends_the_hold() {
+        let start = Instant::now();
+        let mut membership = Membership::new(HOLD, start);
+        membership.answered(some(0..10), start);
+        assert_eq!(membership.answered(some(20..24), start), Change::Held);
+        // Fourteen are used now; five are half of the ten there were.
+        assert_eq!(membership.answered(some(20..25), start), Change::List);
+        assert_eq!(membership.snapshot().members.list(), some(20..25));
     }
 
     #[test]
