@@ -30,7 +30,7 @@ use crate::{
     balance::Balance,
     call::{
         BoxFuture, CallOptions, Config, Method, Strategy,
-        transport::{Connect, Connection, Http2, NotConnected},
+        transport::{Connect, Connection, Http2, NotConnected, Place},
     },
     discovery::{Instance, Members, parse_instances},
     rate_limit::{self, ClientKey, Limiter},
@@ -134,7 +134,12 @@ impl InstantReply {
 impl Connect for InstantReply {
     type Channel = Self;
 
-    fn connect(&self, _: &Authority, _: u32) -> BoxFuture<Result<Connection<Self>, NotConnected>> {
+    fn connect(
+        &self,
+        _: &Authority,
+        _: u32,
+        _: Place,
+    ) -> BoxFuture<Result<Connection<Self>, NotConnected>> {
         let connection = Connection {
             channel: self.clone(),
             ended: Box::pin(std::future::pending()),

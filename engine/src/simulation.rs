@@ -29,7 +29,7 @@ use crate::{
     call::{
         BoxFuture, Call, CallError, CallOptions, Code, Config, Decoded, Failed, RawMethod, Reply,
         ReplyBody, Strategy,
-        transport::{Connect, Connection, NotConnected},
+        transport::{self, Connect, Connection, NotConnected, Place},
     },
     discovery::{Instance, Members},
     resilience::breaker::State,
@@ -56,6 +56,10 @@ pub(crate) struct Behaviour {
     pub(crate) stall: Stall,
     /// Whether it refuses connections.
     pub(crate) refuses: bool,
+    /// How long after it has accepted a connection it says its first word.
+    pub(crate) greets_after: Duration,
+    /// For how long it keeps a connection.
+    pub(crate) keeps_for: Option<Duration>,
     /// How many calls it works on at one time; the others wait.
     pub(crate) workers: Option<Arc<Semaphore>>,
 }
@@ -80,6 +84,8 @@ pub(crate) const GOOD: Behaviour = Behaviour {
     pushback: None,
     stall: Stall::Nowhere,
     refuses: false,
+    greets_after: Duration::ZERO,
+    keeps_for: None,
     workers: None,
 };
 pub(crate) const SLOW: Behaviour = Behaviour {
@@ -191,19 +197,33 @@ impl Connect for World {
         &self,
         address: &Authority,
         _: u32,
+        place: Place,
     ) -> BoxFuture<Result<Connection<Channel>, NotConnected>> {
         let port = address.port_u16().unwrap();
         let mut world = self.lock();
         world.connections.push(address.clone());
         let channel = Channel(self.clone(), port);
-        let connected = match world.behaviours[&port].refuses {
-            true => Err(NotConnected("refused".to_owned())),
-            false => Ok(Connection {
+        let behaviour = world.behaviours[&port].clone();
+        Box::pin(async move {
+            if behaviour.refuses {
+                return Err(NotConnected("refused".to_owned()));
+            }
+            drop(place);
+            if !behaviour.greets_after.is_zero() {
+                sleep(behaviour.greets_after).await;
+            }
+            let ended = async move {
+                match behaviour.keeps_for {
+                    Some(time) => sleep(time).await,
+                    None => std::future::pending().await,
+                }
+                transport::Ended::Closed
+            };
+            Ok(Connection {
                 channel,
-                ended: Box::pin(std::future::pending()),
-            }),
-        };
-        Box::pin(std::future::ready(connected))
+                ended: Box::pin(ended),
+            })
+        })
     }
 }
 

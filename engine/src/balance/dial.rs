@@ -2,8 +2,8 @@
 //! after failures with pauses that grow.
 //!
 //! As gRPC's connection backoff has it, but with shorter pauses, because it is the one service and not
-//! a channel of many: 0.1 s, doubled up to 10 s. A connection that answered, or was there for long,
-//! starts over.
+//! a channel of many: 0.1 s, doubled up to 10 s. A good connection starts over: one that answered a call,
+//! or that nobody needed for a while.
 
 use std::{
     sync::{Arc, Weak, atomic::Ordering},
@@ -11,6 +11,7 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
+use futures_util::future::OptionFuture;
 use http::uri::Authority;
 use tokio::{
     select,
@@ -22,7 +23,10 @@ use tracing::{debug, info};
 
 use super::{Shared, endpoint::Endpoint, link::Link};
 use crate::{
-    call::transport::{Connect, Connection, Ended, Established, NotConnected},
+    call::{
+        BoxFuture, boxed,
+        transport::{Connect, Connection, Ended, Established, NotConnected},
+    },
     types::Backoff,
 };
 
@@ -32,8 +36,11 @@ pub(super) const PAUSES: Backoff = Backoff {
     max: Duration::from_secs(10),
     jitter: 0.8..=1.0,
 };
-/// A connection that lasted for this long was a good one, whether it was used or not.
+/// A connection that lasted for this long was a good one, whatever became of the calls on it.
 const LASTED: Duration = Duration::from_secs(10);
+/// One that no call was sent on was, if it lasted for this long: some servers close what is idle. Sooner,
+/// it is one that is not wanted, by a server that is about to stop.
+const LASTED_IDLE: Duration = Duration::from_secs(1);
 /// How many instances of a service are dialled at one time: a long list is no reason for a storm of
 /// connections.
 pub(super) const AT_ONE_TIME: usize = 32;
@@ -44,7 +51,8 @@ pub(super) const KEEP: Duration = Duration::from_secs(300);
 pub(super) struct Dialler<C: Connect> {
     pub(super) shared: Weak<Shared<C::Channel>>,
     pub(super) connect: Arc<ArcSwap<C>>,
-    pub(super) permits: Arc<Semaphore>,
+    /// For those that are dialled at one time.
+    pub(super) places: Arc<Semaphore>,
 }
 
 impl<C: Connect> Clone for Dialler<C> {
@@ -52,125 +60,43 @@ impl<C: Connect> Clone for Dialler<C> {
         Self {
             shared: Weak::clone(&self.shared),
             connect: Arc::clone(&self.connect),
-            permits: Arc::clone(&self.permits),
+            places: Arc::clone(&self.places),
         }
+    }
+}
+
+/// A connection that calls use.
+struct Current<C: Connect> {
+    established: Arc<Established<C::Channel>>,
+    ended: BoxFuture<Ended>,
+    /// How it was made.
+    by: Arc<C>,
+    since: Instant,
+}
+
+impl<C: Connect> Current<C> {
+    fn was_good(&self) -> bool {
+        let lived = self.since.elapsed();
+        let used = self.established.was_used();
+        self.established.has_answered() || lived >= LASTED || (!used && lived >= LASTED_IDLE)
     }
 }
 
 impl<C: Connect> Dialler<C> {
     /// Keeps `endpoint` connected for as long as it exists.
     pub(super) fn keep(&self, endpoint: &Arc<Endpoint<C::Channel>>) {
-        let link = Arc::clone(endpoint.link());
-        let task = self
-            .clone()
-            .run(Arc::downgrade(endpoint), link, endpoint.address().clone());
-        endpoint.kept_by(AbortOnDropHandle::new(tokio::spawn(task)));
-    }
-
-    async fn run(
-        self,
-        endpoint: Weak<Endpoint<C::Channel>>,
-        link: Arc<Link<C::Channel>>,
-        address: Authority,
-    ) {
         let Some(upstream) = self.shared.upgrade().map(|shared| shared.name) else {
             return;
         };
-        // The first failure of an outage is a line in the log.
-        let (mut failures, mut logged) = (0, false);
-        // How often the peer wanted fewer pings (gRPC A8: each time half as many).
-        let mut calm = 0;
-        loop {
-            while !link.is_listed() {
-                link.look().await;
-            }
-            link.connecting();
-            let (why, lost) = match self.dial(&address, calm).await {
-                Some(Err(NotConnected(why))) => (why, false),
-                None => return,
-                Some(Ok(connection)) => {
-                    let since = Instant::now();
-                    if let Some(endpoint) = endpoint.upgrade() {
-                        endpoint.starts_slowly();
-                    }
-                    let established = Arc::new(Established::new(connection.channel));
-                    link.up(Arc::clone(&established));
-                    self.changed();
-                    match self.watch(&link, &established, connection.ended).await {
-                        Ended::TooManyPings => calm += 1,
-                        Ended::Closed => {}
-                    }
-                    link.connecting();
-                    self.changed();
-                    if established.has_answered() || since.elapsed() >= LASTED {
-                        failures = 0;
-                        logged = false;
-                        continue;
-                    }
-                    let why = "it closes its connections without an answer".to_owned();
-                    (why, true)
-                }
-            };
-            failures += 1;
-            if lost && failures == 1 {
-                continue;
-            }
-            match std::mem::replace(&mut logged, true) {
-                false => {
-                    info!(%upstream, instance = %address, why, "an instance cannot be reached")
-                }
-                true => {
-                    debug!(%upstream, instance = %address, failures, why, "an instance cannot be reached");
-                }
-            }
-            let pause = PAUSES.pause(failures - 1, &mut rand::rng());
-            let now = Instant::now();
-            link.failed(&why, now);
-            self.changed();
-            let again = now + pause;
-            // A call that finds no connection anywhere does not wait for the pause to end.
-            while !link.is_connecting() {
-                select! {
-                    () = sleep_until(again) => break,
-                    () = link.look() => {}
-                }
-            }
-        }
-    }
-
-    /// `None` if the balancer is gone.
-    async fn dial(
-        &self,
-        address: &Authority,
-        calm: u32,
-    ) -> Option<Result<Connection<C::Channel>, NotConnected>> {
-        let _permit = self.permits.acquire().await.ok()?;
-        let dialled = self.connect.load().connect(address, calm);
-        Some(dialled.await)
-    }
-
-    /// Waits until `established` has ended or is not to be used any more.
-    async fn watch(
-        &self,
-        link: &Link<C::Channel>,
-        established: &Arc<Established<C::Channel>>,
-        mut ended: crate::call::BoxFuture<Ended>,
-    ) -> Ended {
-        loop {
-            let left = async {
-                match link.is_listed() {
-                    true => std::future::pending().await,
-                    false => sleep(KEEP).await,
-                }
-            };
-            select! {
-                ended = &mut ended => return ended,
-                () = left => return Ended::Closed,
-                () = link.look() => if !link.uses(established) {
-                    return Ended::Closed;
-                }
-            }
-        }
+        let keeper = Keeper {
+            upstream,
+            dialler: self.clone(),
+            endpoint: Arc::downgrade(endpoint),
+            link: Arc::clone(endpoint.link()),
+            address: endpoint.address().clone(),
+            calm: 0,
+        };
+        endpoint.kept_by(AbortOnDropHandle::new(tokio::spawn(keeper.run())));
     }
 
     /// Has the view made anew. Of many instances that connect at one time, once for all of them.
@@ -184,6 +110,165 @@ impl<C: Connect> Dialler<C> {
                 shared.changing.swap(false, Ordering::AcqRel);
                 shared.connectivity_changed();
             });
+        }
+    }
+
+    async fn dial(self, address: Authority, calm: u32) -> Result<Current<C>, NotConnected> {
+        // The places are there for as long as somebody dials.
+        let place = Arc::clone(&self.places).acquire_owned().await;
+        let place = place.map_err(|closed| NotConnected(closed.to_string()))?;
+        let by = self.connect.load_full();
+        let Connection { channel, ended } = by.connect(&address, calm, place).await?;
+        Ok(Current {
+            established: Arc::new(Established::new(channel)),
+            ended,
+            by,
+            since: Instant::now(),
+        })
+    }
+
+    /// Dials until it is connected.
+    async fn dial_on(self, address: Authority, calm: u32) -> Current<C> {
+        let mut failures = 0;
+        loop {
+            match self.clone().dial(address.clone(), calm).await {
+                Ok(current) => return current,
+                Err(_) => {
+                    let pause = PAUSES.pause(failures, &mut rand::rng());
+                    sleep(pause).await;
+                }
+            }
+            failures += 1;
+        }
+    }
+}
+
+/// How a connection stopped being the one that calls use.
+enum Over<C: Connect> {
+    Ended(Ended),
+    Replaced(Current<C>),
+}
+
+/// Keeps the connection to one instance.
+struct Keeper<C: Connect> {
+    upstream: &'static str,
+    dialler: Dialler<C>,
+    endpoint: Weak<Endpoint<C::Channel>>,
+    link: Arc<Link<C::Channel>>,
+    address: Authority,
+    /// How often the peer wanted fewer pings (gRPC A8: each time half as many, and never more again).
+    calm: u32,
+}
+
+impl<C: Connect> Keeper<C> {
+    async fn run(mut self) {
+        let (mut failures, mut logged) = (0, false);
+        loop {
+            while !self.link.is_listed() {
+                self.link.look().await;
+            }
+            self.link.connecting();
+            let dialled = self.dialler.clone().dial(self.address.clone(), self.calm);
+            let (why, lost) = match dialled.await {
+                Err(NotConnected(why)) => (why, false),
+                Ok(current) => match self.use_up(current).await {
+                    true => {
+                        failures = 0;
+                        logged = false;
+                        continue;
+                    }
+                    false => {
+                        let why = "it closes its connections without an answer";
+                        (why.to_owned(), true)
+                    }
+                },
+            };
+            failures += 1;
+            if lost && failures == 1 {
+                continue;
+            }
+            // The first failure of an outage is a line in the log.
+            let (upstream, address) = (self.upstream, &self.address);
+            match std::mem::replace(&mut logged, true) {
+                false => {
+                    info!(%upstream, instance = %address, why, "an instance cannot be reached")
+                }
+                true => {
+                    debug!(%upstream, instance = %address, failures, why, "an instance cannot be reached");
+                }
+            }
+            self.pause(failures, &why).await;
+        }
+    }
+
+    /// Waits before the next attempt to connect.
+    async fn pause(&self, failures: u32, why: &str) {
+        let pause = PAUSES.pause(failures - 1, &mut rand::rng());
+        let now = Instant::now();
+        self.link.failed(why, now);
+        self.dialler.changed();
+        let again = now + pause;
+        // A call that finds no connection anywhere does not wait for the pause to end.
+        while !self.link.is_connecting() {
+            select! {
+                () = sleep_until(again) => break,
+                () = self.link.look() => {}
+            }
+        }
+    }
+
+    /// Lets calls use `current`, and what replaces it, until it has ended: `true` if it was a good one.
+    async fn use_up(&mut self, mut current: Current<C>) -> bool {
+        if let Some(endpoint) = self.endpoint.upgrade() {
+            endpoint.starts_slowly();
+        }
+        self.link.up(Arc::clone(&current.established));
+        self.dialler.changed();
+        let ended = loop {
+            match self.watch(&mut current).await {
+                Over::Ended(ended) => break ended,
+                Over::Replaced(next) => {
+                    self.link.up(Arc::clone(&next.established));
+                    current = next;
+                }
+            }
+        };
+        if ended == Ended::TooManyPings {
+            self.calm += 1;
+        }
+        self.link.connecting();
+        self.dialler.changed();
+        current.was_good()
+    }
+
+    /// Waits until `current` has ended, is not to be used any more, or is replaced because connections
+    /// are made in another way by now.
+    async fn watch(&self, current: &mut Current<C>) -> Over<C> {
+        let mut renewal: OptionFuture<BoxFuture<Current<C>>> = None.into();
+        let mut renews = false;
+        loop {
+            if !renews && !Arc::ptr_eq(&current.by, &self.dialler.connect.load()) {
+                let next = self
+                    .dialler
+                    .clone()
+                    .dial_on(self.address.clone(), self.calm);
+                renewal = Some(boxed(next)).into();
+                renews = true;
+            }
+            let left = async {
+                match self.link.is_listed() {
+                    true => std::future::pending().await,
+                    false => sleep(KEEP).await,
+                }
+            };
+            select! {
+                ended = &mut current.ended => return Over::Ended(ended),
+                Some(next) = &mut renewal, if renews => return Over::Replaced(next),
+                () = left => return Over::Ended(Ended::Closed),
+                () = self.link.look() => if !self.link.uses(&current.established) {
+                    return Over::Ended(Ended::Closed);
+                }
+            }
         }
     }
 }

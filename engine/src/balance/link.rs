@@ -84,22 +84,20 @@ impl<S> Link<S> {
 
     /// `used` takes no more calls, as one of them has found: `true` if that is news.
     pub(super) fn spent(&self, used: &Arc<Established<S>>) -> bool {
-        let current = self.established.load_full();
-        let news = current.is_some_and(|current| Arc::ptr_eq(&current, used));
+        // Another may have come up in the meantime.
+        let current = self.established.compare_and_swap(used, None);
+        let news = current
+            .as_ref()
+            .is_some_and(|current| Arc::ptr_eq(current, used));
         if news {
-            self.established.store(None);
             self.look.notify_one();
         }
         news
     }
 
-    /// Has another connection made in its place; calls on it keep it to their end.
-    pub(super) fn renew(&self) {
-        if let Some(established) = self.established.swap(None) {
-            // It did nothing wrong.
-            established.answered();
-            self.look.notify_one();
-        }
+    /// Tells the task that keeps it that something has changed.
+    pub(super) fn look_again(&self) {
+        self.look.notify_one();
     }
 
     /// Whether its instance is listed: one that is not keeps its connection for a while, and gets no

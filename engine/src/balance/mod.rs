@@ -135,7 +135,7 @@ impl<C: Connect> Balance<C> {
             dialler: Dialler {
                 shared: Arc::downgrade(&shared),
                 connect: Arc::clone(&connect),
-                permits: Arc::new(Semaphore::new(dial::AT_ONE_TIME)),
+                places: Arc::new(Semaphore::new(dial::AT_ONE_TIME)),
             },
             shared,
             connect,
@@ -186,14 +186,13 @@ impl<C: Connect> Balance<C> {
         self.shared.replace(|view, config| view.resorted(config));
     }
 
-    /// Connects by `connect` from now on, to every instance anew. Calls end on the connection they
-    /// have.
+    /// Connects by `connect` from now on. An instance that is connected is dialled anew, and what it
+    /// has is used until that has come up; calls end on the connection they have.
     pub(crate) fn reconnect(&self, connect: C) {
         self.connect.store(Arc::new(connect));
-        for endpoint in &self.shared.view.load().all {
-            endpoint.link().renew();
+        for endpoint in self.shared.view.load().kept() {
+            endpoint.link().look_again();
         }
-        self.shared.connectivity_changed();
     }
 
     /// How many instances are listed.

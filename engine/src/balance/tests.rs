@@ -362,6 +362,86 @@ async fn other_connection_settings_make_new_channels_and_end_no_call() {
     assert_eq!(world.connections(), 4);
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_connection_is_used_until_the_one_by_other_settings_is_up() {
+    let world = World::new(&[GOOD, GOOD]);
+    let balance = world.balance(Strategy::P2c, &members(0..2));
+    assert!(call(balance.clone()).await.ok());
+    // The other settings do not work.
+    world.set_all(&Behaviour {
+        refuses: true,
+        ..GOOD
+    });
+    balance.reconnect(world.clone());
+    for _ in 0..50 {
+        assert!(call(balance.clone()).await.ok());
+    }
+    assert_eq!(balance.connected(), 2);
+    world.set_all(&GOOD);
+    let before = world.connections();
+    sleep(20 * SECOND).await;
+    assert_eq!(world.connections() - before, 2);
+    assert!(call(balance.clone()).await.ok());
+}
+
+#[tokio::test(start_paused = true)]
+async fn whoever_is_being_dialled_or_has_just_left_the_list_is_connected_by_other_settings_too() {
+    let world = World::new(&[const { GOOD }; 2]);
+    world.set(
+        0,
+        Behaviour {
+            greets_after: SECOND,
+            ..GOOD
+        },
+    );
+    let balance = world.balance(Strategy::P2c, &members(0..2));
+    sleep(100 * MS).await;
+    balance.apply(&members(0..1));
+    balance.reconnect(world.clone());
+    balance.apply(&members(0..2));
+    sleep(5 * SECOND).await;
+    assert_eq!(world.connections(), 4);
+    assert_eq!(balance.connected(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_closes_what_is_idle_is_connected_again_at_once() {
+    let world = World::new(&[Behaviour {
+        keeps_for: Some(2 * SECOND),
+        ..GOOD
+    }]);
+    let balance = world.balance(Strategy::P2c, &members(0..1));
+    sleep(50 * MS).await;
+    for _ in 0..600 {
+        assert_eq!(balance.connected(), 1);
+        sleep(100 * MS).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_that_closes_as_soon_as_it_has_greeted_is_dialled_less_and_less_often() {
+    let world = World::new(&[Behaviour {
+        keeps_for: Some(MS),
+        ..GOOD
+    }]);
+    let _balance = world.balance(Strategy::P2c, &members(0..1));
+    sleep(60 * SECOND).await;
+    assert!(world.connections() < 20, "{}", world.connections());
+}
+
+#[tokio::test(start_paused = true)]
+async fn instances_that_accept_and_say_nothing_keep_nobody_from_being_dialled() {
+    let silent = Behaviour {
+        greets_after: 5 * SECOND,
+        ..GOOD
+    };
+    let world = World::new(&vec![silent; 100]);
+    world.set(100, GOOD);
+    let balance = world.balance(Strategy::P2c, &members(0..101));
+    sleep(100 * MS).await;
+    assert_eq!(balance.connected(), 1);
+}
+
 /// The calls of each second on `port`, as shares of all calls of that second.
 fn shares(world: &World, port: u16, from: Instant, seconds: u64) -> Vec<f64> {
     let count = |at: Vec<Instant>, second: u64| {

@@ -74,9 +74,8 @@ impl<S> View<S> {
             Members::Known(list) => &**list,
             Members::Unknown => &[],
         };
-        let left = self.left.iter().map(|(_, endpoint)| endpoint);
-        let mut known: HashMap<&Authority, &Arc<Endpoint<S>>> = left
-            .chain(&self.all)
+        let mut known: HashMap<&Authority, &Arc<Endpoint<S>>> = self
+            .kept()
             .map(|endpoint| (endpoint.address(), endpoint))
             .collect();
         let mut seen = HashSet::new();
@@ -117,6 +116,12 @@ impl<S> View<S> {
             known: self.known,
             ..Self::sorted(self.all.clone(), config)
         }
+    }
+
+    /// Those that keep a connection: the listed ones, and those that left minutes ago.
+    pub(super) fn kept(&self) -> impl Iterator<Item = &Arc<Endpoint<S>>> {
+        let left = self.left.iter().map(|(_, endpoint)| endpoint);
+        self.all.iter().chain(left)
     }
 
     fn sorted(all: Vec<Arc<Endpoint<S>>>, config: &EjectionConfig) -> Self {

@@ -29,7 +29,7 @@ use tower::{BoxError, Service, ServiceExt};
 
 use super::{
     super::{BoxFuture, Config, boxed},
-    Connect, Connection, Ended, NotConnected,
+    Connect, Connection, Ended, NotConnected, Place,
 };
 use crate::types::error_chain;
 
@@ -86,9 +86,10 @@ impl Connect for Http2 {
         &self,
         address: &Authority,
         calm: u32,
+        place: Place,
     ) -> BoxFuture<Result<Connection<Channel>, NotConnected>> {
         let (options, address) = (self.calmed(calm), address.clone());
-        boxed(dial(options, address))
+        boxed(dial(options, address, place))
     }
 }
 
@@ -104,7 +105,11 @@ async fn within<T>(
     })
 }
 
-async fn dial(options: Http2, address: Authority) -> Result<Connection<Channel>, NotConnected> {
+async fn dial(
+    options: Http2,
+    address: Authority,
+    place: Place,
+) -> Result<Connection<Channel>, NotConnected> {
     let refused = |error: &(dyn std::error::Error + 'static)| NotConnected(error_chain(error));
     let mut parts = http::uri::Parts::default();
     parts.scheme = Some(Scheme::HTTP);
@@ -118,6 +123,7 @@ async fn dial(options: Http2, address: Authority) -> Result<Connection<Channel>,
     tcp.set_tcp_user_timeout(Some(LONGEST_PING));
     let socket = within(options.connect_timeout, tcp.oneshot(uri), "no connection");
     let socket = socket.await?.map_err(|error| refused(&error))?;
+    drop(place);
     let (greeted, greeting) = oneshot::channel();
     let socket = TokioIo::new(Greeted::new(socket.into_inner(), greeted));
     let (sender, connection) = Builder::new(TokioExecutor::new())
@@ -157,11 +163,16 @@ async fn dial(options: Http2, address: Authority) -> Result<Connection<Channel>,
     })
 }
 
-/// Whether the peer left because of our pings (gRPC A8: `ENHANCE_YOUR_CALM`, "too_many_pings").
+/// Whether the peer left because of our pings (gRPC A8: `ENHANCE_YOUR_CALM` with the data
+/// "too_many_pings"; with other data, or none, it minds something else).
 fn minds_pings(error: &hyper::Error) -> bool {
     let h2 = std::error::Error::source(error).and_then(|cause| cause.downcast_ref::<h2::Error>());
     h2.is_some_and(|h2| {
-        h2.is_remote() && h2.is_go_away() && h2.reason() == Some(h2::Reason::ENHANCE_YOUR_CALM)
+        h2.is_remote()
+            && h2.is_go_away()
+            && h2.reason() == Some(h2::Reason::ENHANCE_YOUR_CALM)
+            // The library shows the data in no other way.
+            && h2.to_string().contains("too_many_pings")
     })
 }
 
@@ -282,9 +293,12 @@ impl Service<Request<Body>> for Channel {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use tokio::{
         io::{AsyncReadExt, AsyncWriteExt},
         net::{TcpListener, TcpStream},
+        sync::Semaphore,
     };
 
     use super::*;
@@ -309,7 +323,10 @@ mod tests {
                 tokio::spawn(serve(socket));
             }
         });
-        OPTIONS.connect(&addr.to_string().parse().unwrap(), 0).await
+        let place = Arc::new(Semaphore::new(1)).acquire_owned().await.unwrap();
+        OPTIONS
+            .connect(&addr.to_string().parse().unwrap(), 0, place)
+            .await
     }
 
     /// Reads until the other side leaves.
@@ -345,18 +362,27 @@ mod tests {
 
     #[tokio::test]
     async fn f40_a_peer_that_minds_pings_is_told_from_one_that_leaves() {
-        for (reason, ended) in [
-            (h2::Reason::ENHANCE_YOUR_CALM, Ended::TooManyPings),
-            (h2::Reason::NO_ERROR, Ended::Closed),
-            (h2::Reason::PROTOCOL_ERROR, Ended::Closed),
+        const ENHANCE_YOUR_CALM: u8 = 11;
+        for (reason, data, ended) in [
+            (ENHANCE_YOUR_CALM, "too_many_pings", Ended::TooManyPings),
+            // A proxy that minds a flood of something else.
+            (ENHANCE_YOUR_CALM, "too_many_resets", Ended::Closed),
+            (ENHANCE_YOUR_CALM, "", Ended::Closed),
+            (0, "", Ended::Closed),
+            (1, "", Ended::Closed),
         ] {
-            let connection = connect(move |socket| async move {
-                let mut connection = h2::server::handshake(socket).await.unwrap();
-                connection.abrupt_shutdown(reason);
-                while connection.accept().await.is_some() {}
+            let connection = connect(move |mut socket| async move {
+                let length = u8::try_from(8 + data.len()).unwrap();
+                let mut said = b"\0\0\0\x04\0\0\0\0\0".to_vec();
+                said.extend([0, 0, length, 7, 0, 0, 0, 0, 0]);
+                said.extend([0, 0, 0, 0, 0, 0, 0, reason]);
+                said.extend(data.as_bytes());
+                let _ = socket.write_all(&said).await;
+                read_on(socket).await;
             })
             .await;
-            assert_eq!(connection.unwrap().ended.await, ended, "{reason:?}");
+            let how = connection.unwrap().ended.await;
+            assert_eq!(how, ended, "{reason} {data}");
         }
     }
 

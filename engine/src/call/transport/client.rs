@@ -39,6 +39,7 @@ pub(crate) fn attempt<C: Channel>(
 ) -> BoxFuture<Result<Reply, Failed>> {
     boxed(async move {
         let method = call.context.method;
+        connection.use_it();
         let answer = timeout_at(timing.deadline, exchange(&connection, call, timing));
         let result = match answer.await {
             Ok(result) => result,

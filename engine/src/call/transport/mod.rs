@@ -11,6 +11,7 @@ mod status;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use http::{Request, Response, uri::Authority};
+use tokio::sync::OwnedSemaphorePermit;
 use tonic::body::Body;
 use tower::{BoxError, Service};
 
@@ -23,7 +24,7 @@ pub(crate) trait Connect: Send + Sync + 'static {
     type Channel: Channel;
 
     /// Brings a connection up to the instance at `address`, whose peer has asked for fewer pings `calm`
-    /// times.
+    /// times. `place` is given back as soon as the instance has accepted: it may take its time to greet.
     ///
     /// # Errors
     /// [`NotConnected`], within the time that a connection may take.
@@ -31,8 +32,12 @@ pub(crate) trait Connect: Send + Sync + 'static {
         &self,
         address: &Authority,
         calm: u32,
+        place: Place,
     ) -> BoxFuture<Result<Connection<Self::Channel>, NotConnected>>;
 }
+
+/// One of the places for instances that are dialled at one time.
+pub(crate) type Place = OwnedSemaphorePermit;
 
 /// A connection that has come up.
 pub(crate) struct Connection<C> {
@@ -60,6 +65,7 @@ pub(crate) struct NotConnected(pub(crate) String);
 #[derive(Debug)]
 pub(crate) struct Established<C> {
     channel: C,
+    used: AtomicBool,
     answered: AtomicBool,
     lost: AtomicBool,
 }
@@ -69,17 +75,25 @@ impl<C> Established<C> {
     pub(crate) fn new(channel: C) -> Self {
         Self {
             channel,
+            used: AtomicBool::new(false),
             answered: AtomicBool::new(false),
             lost: AtomicBool::new(false),
         }
     }
 
+    /// A call is sent on it.
+    pub(crate) fn use_it(&self) {
+        set(&self.used);
+    }
+
+    /// Whether a call was ever sent on it.
+    pub(crate) fn was_used(&self) -> bool {
+        self.used.load(Ordering::Relaxed)
+    }
+
     /// Its peer has answered a call.
     pub(crate) fn answered(&self) {
-        // All calls share it, and nearly all find it done.
-        if !self.has_answered() {
-            self.answered.store(true, Ordering::Relaxed);
-        }
+        set(&self.answered);
     }
 
     /// Whether its peer has ever answered a call.
@@ -90,6 +104,13 @@ impl<C> Established<C> {
     /// A call has lost it: `true` for the first. However many calls were on it, it is one failure.
     fn lost_first(&self) -> bool {
         !self.lost.swap(true, Ordering::Relaxed)
+    }
+}
+
+/// Sets what all calls share and nearly all find set: a write would take it from the other cores.
+fn set(flag: &AtomicBool) {
+    if !flag.load(Ordering::Relaxed) {
+        flag.store(true, Ordering::Relaxed);
     }
 }
 
