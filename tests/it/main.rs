@@ -23,6 +23,7 @@ mod redis;
 mod registration;
 mod reload;
 mod resilience;
+mod rolling;
 mod schema;
 mod shop;
 mod subscription;

@@ -94,8 +94,16 @@ impl Client {
     /// # Panics
     /// When there is none within ten seconds.
     pub async fn next(&mut self) -> Value {
-        let message = timeout(Duration::from_secs(10), self.0.next()).await;
-        let message = message.expect("a message in time").expect("a message");
+        let message = timeout(Duration::from_secs(10), self.wait()).await;
+        message.expect("a message in time")
+    }
+
+    /// The next message, whenever it comes.
+    ///
+    /// # Panics
+    /// When the connection ends before.
+    pub async fn wait(&mut self) -> Value {
+        let message = self.0.next().await.expect("a message");
         let message = message.expect("the connection is open");
         serde_json::from_str(message.to_text().expect("text")).expect("JSON")
     }

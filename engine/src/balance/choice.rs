@@ -2,14 +2,13 @@
 
 use std::sync::Arc;
 
-use http::uri::Authority;
 use rand::Rng;
 use tokio::time::{Instant, timeout_at};
 
 use super::{
     Chosen, Shared,
     link::{self, Connectivity},
-    picker,
+    picker::{self, Wanted},
 };
 use crate::call::{CallError, NoInstance, Unreachable, now};
 
@@ -19,11 +18,10 @@ const PICKS: usize = 4;
 const WANTED: usize = 8;
 
 impl<S> Shared<S> {
-    /// What the next attempt of a call goes to that was already tried on `tried`; `None` if no
-    /// instance is connected.
+    /// What the next attempt of a call goes to; `None` if no instance is connected.
     pub(super) fn choose(
         &self,
-        tried: &[Authority],
+        wanted: Wanted<'_>,
         now: Instant,
         rng: &mut impl Rng,
     ) -> Result<Option<Chosen<S>>, NoInstance> {
@@ -32,7 +30,7 @@ impl<S> Shared<S> {
             return Err(NoInstance { known: view.known });
         }
         // A call that failed once already should not have to bear a probe too.
-        if tried.is_empty()
+        if wanted.tried.is_empty()
             && let Some(endpoint) = picker::take_probe(&view, now)
         {
             if let Some(established) = endpoint.link().established() {
@@ -48,7 +46,7 @@ impl<S> Shared<S> {
         let (strategy, typical) = (self.options.load().strategy, self.typical.seconds());
         // One that has just lost its connection may still be in the view.
         for _ in 0..PICKS {
-            let picked = picker::pick(&view, strategy, tried, typical, now, rng);
+            let picked = picker::pick(&view, strategy, wanted, typical, now, rng);
             let Some(endpoint) = picked else {
                 break;
             };
@@ -67,7 +65,7 @@ impl<S> Shared<S> {
     /// found before it came: instances are dialled again for it.
     pub(super) async fn wait(
         &self,
-        tried: &[Authority],
+        wanted: Wanted<'_>,
         deadline: Instant,
     ) -> Result<Chosen<S>, CallError> {
         let mut changes = self.connectivity.subscribe();
@@ -75,7 +73,7 @@ impl<S> Shared<S> {
         loop {
             changes.mark_unchanged();
             let now = now();
-            if let Some(chosen) = self.choose(tried, now, &mut rand::rng())? {
+            if let Some(chosen) = self.choose(wanted, now, &mut rand::rng())? {
                 return Ok(chosen);
             }
             let again = self.redial(came, now)?.unwrap_or(deadline).min(deadline);

@@ -23,6 +23,7 @@ pub(super) struct Endpoint<S> {
     /// Changes with the list; the connection and the statistics stay.
     weight: AtomicU32,
     in_flight: AtomicU32,
+    streams: AtomicU32,
     /// Answers since it joined or came back.
     proven: AtomicU32,
     record: Mutex<Record>,
@@ -38,6 +39,7 @@ impl<S> Endpoint<S> {
             address: instance.address.clone(),
             weight: AtomicU32::new(instance.weight),
             in_flight: AtomicU32::new(0),
+            streams: AtomicU32::new(0),
             proven: AtomicU32::new(0),
             record: Mutex::new(Record::new(now)),
             gate: Mutex::new(Gate::new()),
@@ -68,6 +70,19 @@ impl<S> Endpoint<S> {
 
     pub(super) fn end(&self) {
         self.in_flight.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// How many streams are open on it, idle ones too.
+    pub(super) fn streams(&self) -> u32 {
+        self.streams.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn stream_begins(&self) {
+        self.streams.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn stream_ends(&self) {
+        self.streams.fetch_sub(1, Ordering::Relaxed);
     }
 
     /// It has answered.
@@ -103,6 +118,11 @@ impl<S> Endpoint<S> {
         let weight = f64::from(self.weight()) / mean_weight;
         let record = self.record.lock();
         record.cost(self.in_flight(), weight, typical, now)
+    }
+
+    /// The same for a call that has the instance to itself.
+    pub(super) fn cost_of_one(&self, typical: f64, now: Instant) -> f64 {
+        self.record.lock().cost(0, 1.0, typical, now)
     }
 
     pub(super) fn record(&self) -> MutexGuard<'_, Record> {

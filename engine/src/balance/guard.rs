@@ -11,6 +11,7 @@ use crate::call::{Guard, Outcome};
 pub(crate) struct EndpointGuard<S> {
     shared: Arc<Shared<S>>,
     in_flight: Option<InFlight<S>>,
+    stream: Option<OpenStream<S>>,
     attempt: Attempt<S>,
 }
 
@@ -30,10 +31,32 @@ impl<S> Drop for InFlight<S> {
     }
 }
 
+/// One of an endpoint's streams, until dropped.
+struct OpenStream<S>(Arc<Endpoint<S>>);
+
+impl<S> OpenStream<S> {
+    fn begin(endpoint: &Arc<Endpoint<S>>) -> Self {
+        endpoint.stream_begins();
+        Self(Arc::clone(endpoint))
+    }
+}
+
+impl<S> Drop for OpenStream<S> {
+    fn drop(&mut self) {
+        self.0.stream_ends();
+    }
+}
+
 impl<S> EndpointGuard<S> {
-    pub(super) fn begin(shared: Arc<Shared<S>>, chosen: Chosen<S>, now: Instant) -> Self {
+    pub(super) fn begin(
+        shared: Arc<Shared<S>>,
+        chosen: Chosen<S>,
+        streams: bool,
+        now: Instant,
+    ) -> Self {
         Self {
             shared,
+            stream: streams.then(|| OpenStream::begin(&chosen.endpoint)),
             in_flight: Some(InFlight::begin(&chosen.endpoint)),
             attempt: Attempt::begin(chosen, now),
         }
@@ -49,6 +72,7 @@ impl<S: Send + Sync + 'static> Guard for EndpointGuard<S> {
 
     fn end(&mut self, outcome: Outcome, at: Instant) {
         self.in_flight = None;
+        self.stream = None;
         self.attempt
             .end(&self.shared, outcome, at, &mut rand::rng());
     }

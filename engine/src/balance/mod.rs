@@ -43,7 +43,10 @@ use tokio::{
 use tokio_util::task::AbortOnDropHandle;
 use tower::Service;
 
-use self::{dial::Dialler, endpoint::Endpoint, guard::EndpointGuard, stats::Typical, view::View};
+use self::{
+    dial::Dialler, endpoint::Endpoint, guard::EndpointGuard, picker::Wanted, stats::Typical,
+    view::View,
+};
 use crate::{
     call::{
         BoxFuture, Call, Config, EjectionConfig, Failed, Guarded, NoTimeLeft, Reply, Strategy,
@@ -247,7 +250,10 @@ impl<C: Connect> Balance<C> {
         picker::pick(
             &view,
             self.shared.options.load().strategy,
-            &[],
+            Wanted {
+                tried: &[],
+                streams: false,
+            },
             self.shared.typical.seconds(),
             now,
             &mut rand::rng(),
@@ -309,13 +315,22 @@ impl<C: Connect> Service<Call> for Balance<C> {
             true => call.context.attempted(),
         };
         let timing = call.timing(now);
-        match self.shared.choose(&tried, now, &mut rand::rng()) {
+        let streams = call.context.method.streaming;
+        let wanted = Wanted {
+            tried: &tried,
+            streams,
+        };
+        match self.shared.choose(wanted, now, &mut rand::rng()) {
             Err(error) => Guarded::refused(Failed::unsent(error, now)),
             Ok(Some(chosen)) => attempt(&self.shared, chosen, call, timing, now),
             Ok(None) => {
                 let shared = Arc::clone(&self.shared);
                 Guarded::alone(boxed(async move {
-                    let chosen = shared.wait(&tried, timing.deadline).await;
+                    let wanted = Wanted {
+                        tried: &tried,
+                        streams,
+                    };
+                    let chosen = shared.wait(wanted, timing.deadline).await;
                     let now = crate::call::now();
                     let chosen = chosen.map_err(|error| Failed::new(error, &timing, now))?;
                     // The wait was not the instance's.
@@ -347,7 +362,8 @@ fn attempt<S: transport::Channel>(
         call.span.set("server.port", port);
     }
     let established = Arc::clone(&chosen.established);
-    let guard = EndpointGuard::begin(Arc::clone(shared), chosen, now);
+    let streams = call.context.method.streaming;
+    let guard = EndpointGuard::begin(Arc::clone(shared), chosen, streams, now);
     Guarded::running(transport::attempt(established, call, timing), guard)
 }
 

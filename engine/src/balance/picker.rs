@@ -17,27 +17,44 @@ const CLEARLY_CHEAPER: f64 = 1.9;
 /// Draws spent on finding a candidate that was not tried, or a second one.
 const DRAWS: usize = 4;
 
-/// A connected instance in rotation for a call that was already tried on `tried`, where a call on any
-/// takes `typical` seconds.
+/// How many candidates a stream looks at.
+const FOR_STREAMS: usize = 16;
+/// One whose calls cost this many times as much as another's gets no stream. Many streams that begin at one
+/// time make differences of their own, so this is more than for a call.
+const TOO_DEAR: f64 = 5.0;
+
+/// A call that looks for an instance.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Wanted<'c> {
+    /// Where it was tried already.
+    pub(super) tried: &'c [Authority],
+    /// Whether it is a stream: it may stay for days, and then where it went cannot be made good.
+    pub(super) streams: bool,
+}
+
+/// A connected instance in rotation for a call, where a call on any takes `typical` seconds.
 ///
 /// Power of two choices: of two random instances the cheaper one. The first is drawn by weight
 /// and keeps the call unless the second is clearly cheaper, so equal instances share exactly by
 /// their weights. [`Strategy::Random`] stops after the first. One that is in its slow start and busy
-/// is passed over.
+/// is passed over. For streams see [`emptiest`].
 pub(super) fn pick<'v, S>(
     view: &'v View<S>,
     strategy: Strategy,
-    tried: &[Authority],
+    wanted: Wanted<'_>,
     typical: f64,
     now: Instant,
     rng: &mut impl Rng,
 ) -> Option<&'v Arc<Endpoint<S>>> {
-    let untried = |index: &usize| !tried.contains(view.rotation[*index].address());
+    let untried = |index: &usize| !wanted.tried.contains(view.rotation[*index].address());
     let suits = |index: &usize| untried(index) && view.rotation[*index].has_room();
     let first = draw(view, suits, untried, rng)?;
     let first_endpoint = &view.rotation[first];
     if strategy == Strategy::Random {
         return Some(first_endpoint);
+    }
+    if wanted.streams {
+        return Some(emptiest(view, first, suits, typical, now, rng));
     }
     let Some(second) = draw_another(view, first, rng).filter(suits) else {
         return Some(first_endpoint);
@@ -48,6 +65,42 @@ pub(super) fn pick<'v, S>(
         true => Some(second_endpoint),
         false => Some(first_endpoint),
     }
+}
+
+/// For a stream: of all instances, or of sixteen, that with the fewest streams for its weight. An
+/// idle stream is no load, but all of them were once not idle; and two choices would leave the last of a
+/// restart with a quarter of the streams of the first, for as long as they last. One whose calls cost far
+/// more than another's is left out: it may have few streams because they fail.
+fn emptiest<'v, S>(
+    view: &'v View<S>,
+    first: usize,
+    suits: impl Fn(&usize) -> bool,
+    typical: f64,
+    now: Instant,
+    rng: &mut impl Rng,
+) -> &'v Arc<Endpoint<S>> {
+    let len = view.sampler.len();
+    let few = len <= FOR_STREAMS;
+    let next = (1..len.min(FOR_STREAMS)).filter_map(|step| match few {
+        true => Some((first + step) % len),
+        false => view.sampler.draw(rng),
+    });
+    let rated: Vec<_> = std::iter::once(first)
+        .chain(next.filter(suits))
+        .map(|index| {
+            let endpoint = &view.rotation[index];
+            let of_one = endpoint.cost_of_one(typical, now);
+            let load = f64::from(endpoint.streams() + 1) / f64::from(endpoint.weight().max(1));
+            (endpoint, of_one, load)
+        })
+        .collect();
+    let cheapest = rated.iter().map(|(_, of_one, _)| *of_one);
+    let cheapest = cheapest.fold(f64::INFINITY, f64::min);
+    rated
+        .iter()
+        .filter(|(_, of_one, _)| *of_one <= cheapest * TOO_DEAR)
+        .min_by(|(_, _, one), (_, _, other)| one.total_cmp(other))
+        .map_or(&view.rotation[first], |(endpoint, _, _)| endpoint)
 }
 
 /// An ejected instance whose time is over, its one probe taken. `view.next_probe` says when

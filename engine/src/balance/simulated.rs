@@ -11,7 +11,8 @@ use rand::Rng;
 use tokio::time::Instant;
 
 use super::{
-    Shared, attempt::Attempt, dial::PAUSES, endpoint::Endpoint, guard::InFlight, view::View,
+    Shared, attempt::Attempt, dial::PAUSES, endpoint::Endpoint, guard::InFlight, picker::Wanted,
+    view::View,
 };
 use crate::{
     call::{Config, Outcome, transport::Established},
@@ -98,8 +99,12 @@ impl Simulated {
         now: Instant,
         rng: &mut impl Rng,
     ) -> Option<Sent> {
+        let wanted = Wanted {
+            tried,
+            streams: false,
+        };
         let chosen = match self.choice {
-            Choice::Ours => self.shared.choose(tried, now, rng).ok()??,
+            Choice::Ours => self.shared.choose(wanted, now, rng).ok()??,
             Choice::LeastRequest | Choice::RoundRobin => {
                 let view = self.shared.view.load();
                 let endpoint = self.baseline(&view, rng)?;

@@ -9,8 +9,8 @@ use super::*;
 use crate::{
     call::{CallError, CallOptions, Code},
     simulation::{
-        Behaviour, FAST_FAILURE, GOOD, IDEMPOTENT, MS, SECOND, SLOW, Stall, World, call, failing,
-        figure, load, members, send, weighted,
+        Behaviour, FAST_FAILURE, GOOD, IDEMPOTENT, MS, SECOND, SLOW, STREAMING, Stall, World, call,
+        failing, figure, load, members, send, weighted,
     },
 };
 
@@ -360,6 +360,55 @@ async fn other_connection_settings_make_new_channels_and_end_no_call() {
         assert!(call(balance.clone()).await.ok());
     }
     assert_eq!(world.connections(), 4);
+}
+
+/// Opens `streams` streams, each of which has a message and then nothing.
+async fn open(balance: &Balance<World>, streams: usize) -> Vec<Reply> {
+    let mut open = Vec::new();
+    for _ in 0..streams {
+        let message = bytes::Bytes::from_static(b"name");
+        let call = Call::new(&STREAMING, message, Arc::default(), CallOptions::default());
+        open.push(balance.clone().oneshot(call).await.expect("a message"));
+    }
+    open
+}
+
+#[tokio::test(start_paused = true)]
+async fn streams_go_where_fewest_are_open_in_proportion_to_weights() {
+    let quiet = Behaviour {
+        stall: Stall::AfterMessage,
+        ..GOOD
+    };
+    let world = World::new(&vec![quiet; 4]);
+    let balance = world.balance(Strategy::P2c, &weighted([(0, 1), (1, 1), (2, 2)]));
+    let before = open(&balance, 80).await;
+    assert_eq!([0, 1, 2].map(|port| world.calls(port)), [20, 20, 40]);
+    // A newcomer has none.
+    balance.apply(&weighted([(0, 1), (1, 1), (2, 2), (3, 1)]));
+    sleep(MS).await;
+    let after = open(&balance, 20).await;
+    assert_eq!(world.calls(3), 20);
+    // What has ended is open no more.
+    drop((before, after));
+    world.reset();
+    let _again = open(&balance, 50).await;
+    assert_eq!([0, 1, 2, 3].map(|port| world.calls(port)), [10, 10, 20, 10]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_instance_has_few_streams_because_it_is_bad_and_gets_no_more_of_them_for_it() {
+    let quiet = Behaviour {
+        stall: Stall::AfterMessage,
+        ..GOOD
+    };
+    let slow = Behaviour {
+        latency: SECOND,
+        ..GOOD
+    };
+    let world = World::new(&[slow, quiet.clone(), quiet.clone(), quiet]);
+    let balance = four(&world);
+    let _open = open(&balance, 300).await;
+    assert!(world.calls(0) <= 3, "{}", world.calls(0));
 }
 
 #[tokio::test(start_paused = true)]
