@@ -9,6 +9,7 @@ use bff_engine::{
 };
 use criterion::{Criterion, criterion_group, criterion_main};
 use proto::helloworld::{HelloReply, HelloRequest, greeter_client::GreeterClient};
+use tokio::runtime::Runtime;
 
 static SAY_HELLO: Method<(), HelloRequest, HelloReply> =
     Method::unary("/helloworld.Greeter/SayHello").idempotent();
@@ -33,13 +34,7 @@ async fn stack(direct: &Direct) -> bool {
     direct.unary(&SAY_HELLO, &request()).await.is_ok()
 }
 
-fn bench(c: &mut Criterion, name: &str, call: impl AsyncFn() -> bool) {
-    let Ok(runtime) = tokio::runtime::Builder::new_current_thread()
-        .enable_time()
-        .build()
-    else {
-        return;
-    };
+fn bench(c: &mut Criterion, runtime: &Runtime, name: &str, call: impl AsyncFn() -> bool) {
     assert!(runtime.block_on(call()), "{name}");
     c.bench_function(name, |b| {
         b.iter_custom(|iterations| {
@@ -56,12 +51,24 @@ fn bench(c: &mut Criterion, name: &str, call: impl AsyncFn() -> bool) {
 }
 
 fn healthy_call(c: &mut Criterion) {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .build();
+    let runtime = match runtime {
+        Ok(runtime) => runtime,
+        Err(error) => panic!("no runtime: {error}"),
+    };
+    // Its connections are kept by tasks.
+    let entered = runtime.enter();
     let client = GreeterClient::new(reply());
     let direct = Direct::instantly(reply());
-    bench(c, "healthy call/generated client", async || {
+    drop(entered);
+    bench(c, &runtime, "healthy call/generated client", async || {
         bare(&client).await
     });
-    bench(c, "healthy call/whole stack", async || stack(&direct).await);
+    bench(c, &runtime, "healthy call/whole stack", async || {
+        stack(&direct).await
+    });
 }
 
 criterion_group!(benches, healthy_call);
