@@ -6,6 +6,8 @@ use anyhow::Context;
 use arc_swap::ArcSwap;
 use async_graphql::{ObjectType, SchemaBuilder, SubscriptionType};
 use axum::Router;
+#[cfg(feature = "made-up")]
+use futures_util::StreamExt;
 use tokio::net::TcpListener;
 use tower::{Layer, Service};
 use tracing::info;
@@ -19,10 +21,13 @@ use crate::{
         registration::{Registrar, Registration},
     },
     graphql::{Execution, SchemaSource},
-    http::{self, Incoming, Parts, RequestData, Served, health::Readiness},
+    http::{
+        self, Counts, Incoming, Lifecycle, Parts, RequestData, Served, SocketCounts,
+        health::Readiness,
+    },
     rate_limit::{self, Limiter},
     resilience::{Stack, breaker::BreakerChange},
-    shutdown,
+    shutdown::{self, Ending},
     telemetry::{metrics::Metrics, trace::Tracing},
     upstream::{Description, Hooks, Upstream, Upstreams},
 };
@@ -203,8 +208,8 @@ impl Server {
     /// picks the rest up later. What can change while it runs follows the configuration.
     ///
     /// # Errors
-    /// When the configuration cannot be put to work (a token file that cannot be read, a wildcard
-    /// listener without `consul.advertise`) or the listener fails.
+    /// When the configuration cannot be put to work: a token file that cannot be read, a wildcard
+    /// listener without `consul.advertise`.
     pub async fn serve(
         self,
         listener: TcpListener,
@@ -228,6 +233,8 @@ impl Server {
             router,
             reload,
             readiness,
+            lifecycle,
+            connections,
             ..
         } = self.assemble(&consul)?;
         // Last, so that a start that fails leaves no entry behind.
@@ -235,21 +242,20 @@ impl Server {
             Registrar::start(consul.clone(), registration, config.consul.heartbeat)
         });
         info!(address = %bound, consul = %consul.address(), "serving");
-        let serving = shutdown::serve_until(
-            listener,
-            router,
-            stop,
+        let ending = Ending {
             readiness,
             registrar,
-            config.http.drain_timeout,
-        );
-        let outcome = tokio::select! {
-            served = serving => served.context("the listener failed"),
-            // Never ends.
-            () = live.each_change(effective.generation, |rules| reload.apply(rules)) => Ok(()),
+            lifecycle,
         };
+        let serving =
+            shutdown::serve_until(listener, router, &config.http, connections, stop, ending);
+        tokio::select! {
+            () = serving => {}
+            // Never ends.
+            () = live.each_change(effective.generation, |rules| reload.apply(rules)) => {}
+        }
         reload.tracing.flush(FLUSH_TIMEOUT).await;
-        outcome
+        Ok(())
     }
 
     /// Puts everything together that answers requests; upstreams are watched from now on.
@@ -291,6 +297,9 @@ impl Server {
             Arc::new(live.clone()),
             Arc::clone(&reload.limiter),
         );
+        let lifecycle = Lifecycle::default();
+        let connections = Counts::new(&meter);
+        let sockets = SocketCounts::new(&meter);
         let router = http::router(Parts {
             served: Arc::clone(&reload.served),
             execution: execution.clone(),
@@ -298,6 +307,9 @@ impl Server {
             routes: bff.routes,
             config: Arc::new(live.clone()),
             request_timeout: config.http.request_timeout,
+            header_timeout: config.http.header_timeout,
+            lifecycle: lifecycle.clone(),
+            sockets,
             playground: config.graphql.playground,
             readiness: readiness.clone(),
             metrics,
@@ -307,10 +319,14 @@ impl Server {
             router,
             reload,
             readiness,
+            lifecycle,
+            connections,
             #[cfg(feature = "made-up")]
             data: bff.data,
             #[cfg(feature = "made-up")]
             execution,
+            #[cfg(feature = "made-up")]
+            request_timeout: config.http.request_timeout,
         })
     }
 }
@@ -320,10 +336,14 @@ pub(crate) struct Assembled {
     pub(crate) router: Router,
     reload: Reload,
     readiness: Readiness,
+    lifecycle: Lifecycle,
+    connections: Counts,
     #[cfg(feature = "made-up")]
     data: RequestData,
     #[cfg(feature = "made-up")]
     execution: Execution,
+    #[cfg(feature = "made-up")]
+    request_timeout: Duration,
 }
 
 #[cfg(feature = "made-up")]
@@ -334,7 +354,7 @@ impl Assembled {
         request: async_graphql::Request,
         headers: &axum::http::HeaderMap,
         peer: SocketAddr,
-    ) -> impl futures_util::Stream<Item = async_graphql::Response> + Send + use<> {
+    ) -> futures_util::stream::BoxStream<'static, async_graphql::Response> {
         let served = self.reload.served.load_full();
         let incoming = Incoming {
             headers,
@@ -343,13 +363,21 @@ impl Assembled {
         };
         // It names no header, so none can be spoilt.
         let session = http::session(&served, &self.data, &incoming).unwrap_or_default();
-        crate::graphql::execute_stream(
+        let answers = crate::graphql::execute_stream(
             &served.executable,
             &self.execution,
             request,
-            Some(Arc::new(session)),
+            Arc::new(session),
+            self.request_timeout,
             &crate::telemetry::trace::Span::default(),
-        )
+        );
+        match answers {
+            Ok(answers) => answers.boxed(),
+            Err(refused) => {
+                let answer = async_graphql::Response::from_errors(refused.0);
+                futures_util::stream::iter([answer]).boxed()
+            }
+        }
     }
 }
 

@@ -1,98 +1,144 @@
-//! Stopping: signals, and a drain with a limit. Requests finish; WebSockets end with the process,
-//! because the server does not know of them any more.
+//! Stopping: signals, and the phases of a drain.
+//!
+//! Whoever sends requests learns of a stop later than we do: a load balancer asks for readiness every few
+//! seconds, a Consul client has a list that is a moment old. So for a while everything is served as
+//! before, and only then does it end.
 
-use std::{io, net::SocketAddr, time::Duration};
+use std::time::Duration;
 
-use axum::{Router, serve::ListenerExt};
+use axum::Router;
 use tokio::{
+    join,
     net::TcpListener,
     signal,
     sync::oneshot,
-    time::{sleep, timeout},
+    time::{Instant, sleep, timeout, timeout_at},
 };
-use tracing::{debug, info, warn};
+use tracing::{info, warn};
 
-use crate::{discovery::registration::Registrar, http::health::Readiness};
+use crate::{
+    discovery::registration::Registrar,
+    http::{self, Lifecycle, health::Readiness},
+};
 
 /// How long the deregistration may hold up the drain.
 const DEREGISTER_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// Resolves at the first Ctrl-C or, on Unix, SIGTERM.
-pub async fn signal() {
-    let interrupt = async {
-        if let Err(error) = signal::ctrl_c().await {
-            warn!(%error, "Ctrl-C cannot be watched");
-            std::future::pending::<()>().await;
-        }
-    };
+/// What asks a program to stop: Ctrl-C and, on Unix, SIGTERM.
+struct Signals {
     #[cfg(unix)]
-    let terminate = async {
-        match signal::unix::signal(signal::unix::SignalKind::terminate()) {
-            Ok(mut terminate) => {
-                terminate.recv().await;
-            }
-            Err(error) => {
-                warn!(%error, "SIGTERM cannot be watched");
+    terminate: Option<signal::unix::Signal>,
+}
+
+impl Signals {
+    fn new() -> Self {
+        Self {
+            #[cfg(unix)]
+            terminate: signal::unix::signal(signal::unix::SignalKind::terminate())
+                .inspect_err(|error| warn!(%error, "SIGTERM cannot be watched"))
+                .ok(),
+        }
+    }
+
+    async fn next(&mut self) {
+        let interrupt = async {
+            if let Err(error) = signal::ctrl_c().await {
+                warn!(%error, "Ctrl-C cannot be watched");
                 std::future::pending::<()>().await;
             }
+        };
+        #[cfg(unix)]
+        let terminate = async {
+            match &mut self.terminate {
+                Some(terminate) => terminate.recv().await,
+                None => std::future::pending().await,
+            }
+        };
+        #[cfg(not(unix))]
+        let terminate = std::future::pending::<Option<()>>();
+        tokio::select! {
+            () = interrupt => {}
+            _ = terminate => {}
         }
-    };
-    #[cfg(not(unix))]
-    let terminate = std::future::pending::<()>();
-    tokio::select! {
-        () = interrupt => {}
-        () = terminate => {}
     }
 }
 
-/// Serves until `stop`, then drains: not ready first, then out of Consul, then no new
-/// connections, then at most `limit` for the open requests.
-///
-/// # Errors
-/// When the listener fails.
+/// Resolves at the first Ctrl-C or, on Unix, SIGTERM.
+pub async fn signal() {
+    Signals::new().next().await;
+}
+
+/// The first signal, and the second one: who sends another does not want to wait.
+pub(crate) fn signals() -> (impl Future<Output = ()>, impl Future<Output = ()>) {
+    let (first, stop) = oneshot::channel();
+    let (second, at_once) = oneshot::channel();
+    tokio::spawn(async move {
+        let mut signals = Signals::new();
+        signals.next().await;
+        // Nobody may be left to hear of it.
+        let _ = first.send(());
+        signals.next().await;
+        let _ = second.send(());
+    });
+    let heard = |receiver: oneshot::Receiver<()>| async {
+        // The task ends only after both.
+        if receiver.await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    };
+    (heard(stop), heard(at_once))
+}
+
+/// What ends when a program stops.
+pub(crate) struct Ending {
+    pub(crate) readiness: Readiness,
+    pub(crate) registrar: Option<Registrar>,
+    pub(crate) lifecycle: Lifecycle,
+}
+
+/// Serves until `stop`, then drains: not ready and out of Consul, while everything is served as before
+/// for `http.drain_delay`; then no new connections, the open ones closed each after its last answer,
+/// subscriptions completed; all of it within `http.drain_timeout`.
 pub(crate) async fn serve_until(
     listener: TcpListener,
     router: Router,
+    config: &http::Config,
+    counts: http::Counts,
     stop: impl Future<Output = ()> + Send + 'static,
-    readiness: Readiness,
-    registrar: Option<Registrar>,
-    limit: Duration,
-) -> io::Result<()> {
-    let (draining, drained_too_long) = oneshot::channel::<()>();
-    let graceful = async move {
+    ending: Ending,
+) {
+    let Ending {
+        readiness,
+        registrar,
+        lifecycle,
+    } = ending;
+    let accepting = http::serve(listener, router, config, counts, &lifecycle);
+    let phases = async {
         stop.await;
-        info!("stopping: no longer ready, finishing open requests");
+        let over = Instant::now() + config.drain_timeout;
+        info!(
+            delay = %humantime::format_duration(config.drain_delay),
+            "stopping: no longer ready, serving what still comes"
+        );
         readiness.drain();
-        if let Some(registrar) = registrar
-            && timeout(DEREGISTER_TIMEOUT, registrar.deregister())
-                .await
-                .is_err()
-        {
-            warn!("Consul does not answer, it will remove the entry after its critical time");
-        }
-        let _ = draining.send(());
-    };
-    let service = router.into_make_service_with_connect_info::<SocketAddr>();
-    // Small answers should not wait for the client's acknowledgement of the one before.
-    let listener = listener.tap_io(|stream| {
-        if let Err(error) = stream.set_nodelay(true) {
-            debug!(%error, "a connection keeps its delays");
-        }
-    });
-    let server = axum::serve(listener, service)
-        .with_graceful_shutdown(graceful)
-        .into_future();
-    tokio::select! {
-        result = server => result,
-        () = async {
-            match drained_too_long.await {
-                Ok(()) => sleep(limit).await,
-                // The server ended by itself; the other branch has its result.
-                Err(_) => std::future::pending().await,
+        let deregistered = async {
+            if let Some(registrar) = registrar
+                && timeout(DEREGISTER_TIMEOUT, registrar.deregister())
+                    .await
+                    .is_err()
+            {
+                warn!("Consul does not answer, it will remove the entry after its critical time");
             }
-        } => {
-            warn!(limit = %humantime::format_duration(limit), "requests are still open, stopping anyway");
-            Ok(())
+        };
+        join!(deregistered, sleep(config.drain_delay));
+        info!(connections = lifecycle.open(), "finishing open requests");
+        if timeout_at(over, lifecycle.close()).await.is_err() {
+            warn!(
+                connections = lifecycle.open(),
+                limit = %humantime::format_duration(config.drain_timeout),
+                "requests are still open, stopping anyway"
+            );
         }
-    }
+    };
+    join!(accepting, phases);
 }

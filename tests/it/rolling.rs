@@ -108,10 +108,7 @@ async fn f44_all_instances_restart_under_streams_and_queries_and_no_query_fails(
         subscribers.spawn(subscriber);
     }
     all_open(&greeters).await;
-    let load = tokio::spawn({
-        let bff = Arc::clone(&bff);
-        async move { Load::rate(&bff, 500, 10).await }
-    });
+    let load = Load::steady(&bff, 500);
     for _ in 0..INSTANCES {
         greeters.push(instance(&consul).await);
         bff.wait_readyz(|_, text| text.contains(&listed(INSTANCES + 1)))
@@ -133,7 +130,8 @@ async fn f44_all_instances_restart_under_streams_and_queries_and_no_query_fails(
         all_open(&greeters).await;
     }
     let open = all_open(&greeters).await;
-    let (queries, failed) = load.await.unwrap();
+    let queries = load.done();
+    let failed = load.failures().await;
     subscribers.abort_all();
     let ends = ends.lock().unwrap_or_else(PoisonError::into_inner).clone();
     let told = ends.iter().filter(|end| *end == "UPSTREAM_UNAVAILABLE");

@@ -53,6 +53,34 @@ impl Load {
         load
     }
 
+    /// So many queries a second, whatever the answers, until it is stopped.
+    pub fn steady(bff: &Arc<TestBff>, per_second: u32) -> Self {
+        let mut load = Self::new();
+        let (bff, stop) = (Arc::clone(bff), Arc::clone(&load.stop));
+        let (done, failed) = (Arc::clone(&load.done), Arc::clone(&load.failed));
+        load.tasks.spawn(async move {
+            let mut pace = interval(Duration::from_secs(1) / per_second);
+            let mut queries = JoinSet::new();
+            while !stop.load(Ordering::Relaxed) {
+                pace.tick().await;
+                let (bff, done) = (Arc::clone(&bff), Arc::clone(&done));
+                let failed = Arc::clone(&failed);
+                queries.spawn(async move {
+                    failed.fetch_add(usize::from(!bff.greets().await), Ordering::Relaxed);
+                    done.fetch_add(1, Ordering::Relaxed);
+                });
+                while queries.try_join_next().is_some() {}
+            }
+            while queries.join_next().await.is_some() {}
+        });
+        load
+    }
+
+    /// How many queries were answered so far.
+    pub fn done(&self) -> usize {
+        self.done.load(Ordering::Relaxed)
+    }
+
     /// So many queries a second, whatever the answers, for `seconds`. Returns how many there were and
     /// how many failed.
     pub async fn rate(bff: &Arc<TestBff>, per_second: u32, seconds: u32) -> (usize, usize) {

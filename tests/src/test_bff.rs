@@ -88,9 +88,13 @@ pub struct TestBff {
 }
 
 impl TestBff {
-    /// A builder with the defaults, but for the registration: few tests want one.
+    /// A builder with the defaults, but for the registration and the delay of its end: few tests
+    /// want them.
     pub fn builder() -> TestBffBuilder {
-        TestBffBuilder::default().set("consul.register", false)
+        TestBffBuilder::default()
+            .set("consul.register", false)
+            // Nobody has to learn of its end.
+            .set("http.drain_delay", "0s")
     }
 
     /// Where it listens.

@@ -6,11 +6,12 @@ use futures_util::{SinkExt, StreamExt};
 use serde_json::{Value, json};
 use tokio::{net::TcpStream, time::timeout};
 use tokio_tungstenite::{
-    MaybeTlsStream, WebSocketStream, connect_async,
-    tungstenite::{Message, client::IntoClientRequest},
+    MaybeTlsStream, WebSocketStream, connect_async, tungstenite::client::IntoClientRequest,
 };
 
-/// A connection that was acknowledged.
+pub use tokio_tungstenite::tungstenite::Message;
+
+/// A connection.
 #[derive(Debug)]
 pub struct Client(WebSocketStream<MaybeTlsStream<TcpStream>>);
 
@@ -47,37 +48,71 @@ impl Client {
     /// When it does not.
     pub async fn refused(addr: SocketAddr, payload: Value) -> String {
         let mut client = Self::open(addr, &[], payload).await;
-        let message = timeout(Duration::from_secs(10), client.0.next()).await;
-        let message = message.expect("a message in time").expect("a message");
-        match message.expect("the connection is there") {
-            Message::Close(Some(frame)) => frame.reason.to_string(),
-            other => panic!("it is not closed: {other}"),
-        }
+        client.closed().await.1
+    }
+
+    /// The code and the reason that the server closes the connection with; what it says before is skipped.
+    ///
+    /// # Panics
+    /// When it does not within twenty seconds.
+    pub async fn closed(&mut self) -> (u16, String) {
+        let closed = async {
+            loop {
+                match self.0.next().await {
+                    Some(Ok(Message::Close(Some(frame)))) => {
+                        return (frame.code.into(), frame.reason.to_string());
+                    }
+                    Some(Ok(Message::Close(None))) => return (1005, String::new()),
+                    Some(Ok(_)) => {}
+                    Some(Err(_)) | None => return (1006, String::new()),
+                }
+            }
+        };
+        let closed = timeout(Duration::from_secs(20), closed).await;
+        closed.expect("it is closed in time")
+    }
+
+    /// Sends a frame as it is.
+    ///
+    /// # Panics
+    /// When it cannot.
+    pub async fn send_raw(&mut self, message: Message) {
+        self.0.send(message).await.expect("the connection is open");
     }
 
     async fn open(addr: SocketAddr, headers: &[&(&'static str, String)], payload: Value) -> Self {
-        let url = format!("ws://{addr}/graphql");
-        let mut request = url.into_client_request().expect("a URL");
-        for (name, value) in headers {
-            let value = value.parse().expect("a header");
-            request.headers_mut().insert(*name, value);
-        }
-        let protocol = "graphql-transport-ws".parse().expect("a header");
-        request
-            .headers_mut()
-            .insert("sec-websocket-protocol", protocol);
-        let (socket, answer) = connect_async(request).await.expect("a connection");
-        assert_eq!(
-            answer.headers()["sec-websocket-protocol"],
-            "graphql-transport-ws"
-        );
-        let mut client = Self(socket);
+        let protocol = Some("graphql-transport-ws");
+        let mut client = Self::silent(addr, headers, protocol).await;
         let init = match payload {
             Value::Null => json!({ "type": "connection_init" }),
             payload => json!({ "type": "connection_init", "payload": payload }),
         };
         client.send(init).await;
         client
+    }
+
+    /// Connects and says nothing.
+    ///
+    /// # Panics
+    /// When there is no connection.
+    pub async fn silent(
+        addr: SocketAddr,
+        headers: &[&(&'static str, String)],
+        protocol: Option<&str>,
+    ) -> Self {
+        let url = format!("ws://{addr}/graphql");
+        let mut request = url.into_client_request().expect("a URL");
+        for (name, value) in headers {
+            let value = value.parse().expect("a header");
+            request.headers_mut().insert(*name, value);
+        }
+        if let Some(protocol) = protocol {
+            let protocol = protocol.parse().expect("a header");
+            let headers = request.headers_mut();
+            headers.insert("sec-websocket-protocol", protocol);
+        }
+        let (socket, _) = connect_async(request).await.expect("a connection");
+        Self(socket)
     }
 
     /// Sends a message.
@@ -103,7 +138,12 @@ impl Client {
     /// # Panics
     /// When the connection ends before.
     pub async fn wait(&mut self) -> Value {
-        let message = self.0.next().await.expect("a message");
+        let message = loop {
+            match self.0.next().await.expect("a message") {
+                Ok(Message::Ping(_) | Message::Pong(_)) => {}
+                message => break message,
+            }
+        };
         let message = message.expect("the connection is open");
         serde_json::from_str(message.to_text().expect("text")).expect("JSON")
     }

@@ -8,6 +8,7 @@ use std::{env, ffi::OsString, net::SocketAddr, path::PathBuf, process::ExitCode,
 use anyhow::Context;
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use tokio::net::TcpListener;
+use tracing::warn;
 
 use crate::{
     app::Bff,
@@ -100,11 +101,18 @@ impl ConfigArgs {
 }
 
 impl Bff {
-    /// Runs the command that the process's arguments give, until it ends or a signal stops it: all
-    /// that a `main` has to do. The exit code is 78 for a bad configuration.
+    /// Runs the command that the process's arguments give, until it ends or a signal stops it, or a
+    /// second one does so at once: all that a `main` has to do. The exit code is 78 for a bad configuration.
     pub async fn main(self) -> ExitCode {
         let args = env::args_os().collect();
-        self.run(args, shutdown::signal()).await
+        let (stop, at_once) = shutdown::signals();
+        tokio::select! {
+            code = self.run(args, stop) => code,
+            () = at_once => {
+                warn!("stopped at once, by a second signal");
+                ExitCode::FAILURE
+            }
+        }
     }
 
     /// Runs the command that `args` give, the program's name first, until it ends or `stop` does.

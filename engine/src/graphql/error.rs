@@ -106,7 +106,7 @@ impl Code {
     }
 
     /// An error with this code.
-    pub(super) fn error(self, message: impl Into<String>, pos: Option<Pos>) -> ServerError {
+    pub(crate) fn error(self, message: impl Into<String>, pos: Option<Pos>) -> ServerError {
         let mut error = ServerError::new(message, pos);
         let mut extensions = ErrorExtensionValues::default();
         extensions.set("code", self.as_str());

@@ -32,9 +32,10 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use async_graphql::{Data, Request, Response};
+use async_graphql::{Data, Request, Response, ServerError};
 use futures_util::{FutureExt, Stream, StreamExt, stream::BoxStream};
 use serde::{Serialize, Serializer, ser::SerializeStruct};
+use tokio::time::Instant;
 
 pub use self::{
     batch::Batch,
@@ -51,27 +52,54 @@ use self::{
 pub(crate) use self::{
     config::{Config, Limits},
     context::Forwarded,
+    error::Code,
     operation::Execution,
     schema::{Executable, SchemaSource},
 };
-use crate::telemetry::trace::Span;
+use crate::{call::CallOptions, telemetry::trace::Span};
 
 /// What a request is answered with.
 pub(crate) struct Completed {
     /// Data and errors.
     pub(crate) response: Response,
-    /// Whether the operation was executed. If not, the answer has errors and no `data` ("Request
-    /// Error Result").
-    pub(crate) executed: bool,
+    /// Whether the operation was executed.
+    pub(crate) executed: Executed,
+}
+
+/// Whether an operation was executed. If not, the answer has errors and no `data` ("Request Error
+/// Result").
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Executed {
+    /// It was.
+    Yes,
+    /// It is wrong, or beyond a limit.
+    No,
+    /// It is good, and what it came by does not take such operations.
+    NotThisWay,
+}
+
+/// Errors of an operation that was not executed.
+#[derive(Debug)]
+pub(crate) struct Refused(pub(crate) Vec<ServerError>);
+
+/// The operations that what they come by takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Takes {
+    /// Those that change nothing and have one answer.
+    Queries,
+    /// Those that have one answer.
+    OneAnswer,
+    /// All.
+    All,
 }
 
 /// As it is sent.
 impl Serialize for Completed {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         match self.executed {
-            true => self.response.serialize(serializer),
+            Executed::Yes => self.response.serialize(serializer),
             // The library's form of an answer always has `data`.
-            false => {
+            Executed::No | Executed::NotThisWay => {
                 let mut answer = serializer.serialize_struct("Completed", 1)?;
                 answer.serialize_field("errors", &self.response.errors)?;
                 answer.end()
@@ -85,11 +113,17 @@ pub(crate) async fn execute(
     executable: &Executable,
     execution: &Execution,
     mut request: Request,
+    takes: Takes,
     parent: &Span,
 ) -> Completed {
-    let operation = Operation::start(executable, execution, &mut request, parent, false);
+    let operation = Operation::start(executable, execution, &mut request, takes, parent);
     let refusal = operation.refused();
-    let executed = refusal.is_none();
+    let executed = match &refusal {
+        None => Executed::Yes,
+        // By GET only queries (GraphQL over HTTP, "GET": 405).
+        Some(_) if takes == Takes::Queries && !operation.is_taken(takes) => Executed::NotThisWay,
+        Some(_) => Executed::No,
+    };
     let mut response = match refusal {
         Some(refusal) => refusal,
         None => {
@@ -107,29 +141,50 @@ pub(crate) async fn execute(
 }
 
 /// Executes `request` within `parent` as a stream of answers: many for a subscription, one for
-/// anything else.
+/// anything else, which has `timeout`.
+///
+/// # Errors
+/// [`Refused`], if nothing of it is executed.
 pub(crate) fn execute_stream(
     executable: &Executable,
     execution: &Execution,
     mut request: Request,
-    session: Option<Arc<Data>>,
+    session: Arc<Data>,
+    timeout: std::time::Duration,
     parent: &Span,
-) -> impl Stream<Item = Response> + Send + use<> {
-    let operation = Operation::start(executable, execution, &mut request, parent, true);
+) -> Result<impl Stream<Item = Response> + Send + use<>, Refused> {
+    let operation = Operation::start(executable, execution, &mut request, Takes::All, parent);
+    if let Some(mut refusal) = operation.refused() {
+        operation.answer(&mut refusal);
+        operation.finish();
+        return Err(Refused(refusal.errors));
+    }
+    if !operation.is_subscription() {
+        let deadline = Some(Instant::now() + timeout);
+        request.data.insert(CallOptions {
+            deadline,
+            ..CallOptions::default()
+        });
+    }
     let batches = Batches::default();
-    let answers = match operation.refused() {
-        Some(refusal) => futures_util::stream::iter([refusal]).boxed(),
-        None => {
-            let request = request.data(operation.span.clone()).data(batches.clone());
-            let session = session.unwrap_or_default();
-            executable.schema.execute_stream(request, session)
-        }
-    };
-    Answers {
-        answers,
+    let request = request.data(operation.span.clone()).data(batches.clone());
+    Ok(Answers {
+        answers: executable.schema.execute_stream(request, session),
         driver: Driver::new(batches),
         operation: Some(operation),
-    }
+    })
+}
+
+/// Why a client with `limit` operations under way gets no more.
+pub(crate) fn too_many(limit: usize) -> [ServerError; 1] {
+    let problem = format!("This connection has {limit} operations under way: end one first.");
+    [Code::Overloaded.error(problem, None)]
+}
+
+/// Why an operation ends whose client does not read its answers.
+pub(crate) fn slow_client() -> [ServerError; 1] {
+    let problem = "The answers were not read as fast as they came: the operation has ended.";
+    [Code::Overloaded.error(problem, None)]
 }
 
 /// The answers of one operation. What it asked for ends before it does, also when it is dropped:

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use tracing::warn;
 
 use super::{
-    Executable, answer,
+    Executable, Takes, answer,
     documents::Document,
     error::Code,
     prepare::{Prepared, prepare},
@@ -45,14 +45,13 @@ pub(super) struct Operation {
 }
 
 impl Operation {
-    /// Looks at what `request` asks for and starts its span within `parent`. `streams` says whether
-    /// it can have more than one answer.
+    /// Looks at what `request` asks for and starts its span within `parent`.
     pub(super) fn start(
         executable: &Executable,
         execution: &Execution,
         request: &mut Request,
+        takes: Takes,
         parent: &Span,
-        streams: bool,
     ) -> Self {
         let document = executable.documents.get(&request.query);
         let wanted = document.operation(request.operation_name.as_deref());
@@ -73,12 +72,9 @@ impl Operation {
             }
             (kind, attributes)
         });
-        let prepared = match kind == "subscription" && !streams {
-            true => {
-                let problem = "Subscriptions are served over WebSocket: graphql-transport-ws.";
-                Err(vec![Code::OperationResolution.error(problem, None)])
-            }
-            false => {
+        let prepared = match not_taken(kind, takes) {
+            Some(problem) => Err(vec![Code::OperationResolution.error(problem, None)]),
+            None => {
                 let limits = &executable.limits;
                 prepare(request, &executable.documents, &document, limits).map(Arc::new)
             }
@@ -99,6 +95,16 @@ impl Operation {
             answered: false,
             prepared,
         }
+    }
+
+    /// Whether what it came by takes such operations.
+    pub(super) fn is_taken(&self, takes: Takes) -> bool {
+        not_taken(self.kind, takes).is_none()
+    }
+
+    /// Whether it has many answers.
+    pub(super) fn is_subscription(&self) -> bool {
+        self.kind == "subscription"
     }
 
     /// The answer to an operation of which nothing is executed; `None` for any other.
@@ -164,6 +170,17 @@ impl Drop for Operation {
                 "an operation was slow"
             );
         });
+    }
+}
+
+/// Why an operation of this kind does not come this way, if it does not.
+fn not_taken(kind: &str, takes: Takes) -> Option<&'static str> {
+    match (kind, takes) {
+        ("subscription", Takes::Queries | Takes::OneAnswer) => {
+            Some("Subscriptions are served over WebSocket: graphql-transport-ws.")
+        }
+        ("mutation", Takes::Queries) => Some("Mutations are sent by POST."),
+        _ => None,
     }
 }
 

@@ -26,7 +26,7 @@ pub(super) fn identify(config: &ClientConfig, peer: SocketAddr, headers: &Header
 
 /// What one client has to itself: an IPv4 address, or the 64 bits of an IPv6 network within which
 /// it may choose its address at will.
-fn network(address: IpAddr) -> IpAddr {
+pub(super) fn network(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(v6) => IpAddr::V6((u128::from(v6) & !u128::from(u64::MAX)).into()),
         v4 => v4,

@@ -7,7 +7,10 @@ mod graphql;
 pub(crate) mod health;
 mod incoming;
 mod metrics;
+mod parameters;
+mod serve;
 mod trace;
+mod websocket;
 
 use std::{sync::Arc, time::Duration};
 
@@ -20,7 +23,13 @@ use tower_http::catch_panic::CatchPanicLayer;
 pub(crate) use self::graphql::session;
 use self::health::Readiness;
 pub use self::incoming::Incoming;
-pub(crate) use self::{config::Config, configz::CONFIGZ, incoming::RequestData};
+pub(crate) use self::{
+    config::Config,
+    configz::CONFIGZ,
+    incoming::RequestData,
+    serve::{Counts, Lifecycle, serve},
+    websocket::SocketCounts,
+};
 use crate::{
     call::ForwardedHeader,
     graphql::{Executable, Execution},
@@ -69,6 +78,12 @@ pub(crate) struct Parts {
     pub(crate) config: Arc<dyn ConfigView>,
     /// Deadline of a whole request.
     pub(crate) request_timeout: Duration,
+    /// How long a connection may take to begin.
+    pub(crate) header_timeout: Duration,
+    /// Ends what outlives a request.
+    pub(crate) lifecycle: Lifecycle,
+    /// Counts operations over WebSocket.
+    pub(crate) sockets: SocketCounts,
     /// Whether `/` serves the playground.
     pub(crate) playground: bool,
     /// Answers `/readyz`.
@@ -95,12 +110,15 @@ pub(crate) fn router(parts: Parts) -> Router {
     };
     let mut router = parts
         .routes
-        .merge(graphql::routes(
-            parts.served,
-            parts.execution,
-            parts.data,
-            parts.request_timeout,
-        ))
+        .merge(graphql::routes(graphql::Endpoint {
+            served: parts.served,
+            execution: parts.execution,
+            data: parts.data,
+            request_timeout: parts.request_timeout,
+            header_timeout: parts.header_timeout,
+            lifecycle: parts.lifecycle,
+            sockets: parts.sockets,
+        }))
         .merge(configz::routes(parts.config))
         .merge(health::routes(parts.readiness))
         .merge(metrics::routes(parts.metrics));

@@ -2,14 +2,14 @@
 
 use std::{sync::Arc, time::Duration};
 
-use async_graphql::{ObjectType, Request, SchemaBuilder, SubscriptionType};
+use async_graphql::{ObjectType, Request, Response, SchemaBuilder, SubscriptionType};
 use futures_util::StreamExt;
 use serde_json::Value;
 
 use super::meter;
 use crate::{
     discovery::{WatchOptions, consul::Consul},
-    graphql::{self, Executable, Execution, Limits, SchemaSource},
+    graphql::{self, Executable, Execution, Limits, SchemaSource, Takes},
     rate_limit::{self, Limiter},
     telemetry::trace::Span,
     upstream::{Hooks, Upstreams},
@@ -82,7 +82,14 @@ impl Graph {
     pub async fn execute(&self, body: Value) -> anyhow::Result<String> {
         let request: Request = serde_json::from_value(body)?;
         let (executable, execution) = (&self.executable, &self.execution);
-        let answer = graphql::execute(executable, execution, request, &Span::default()).await;
+        let answer = graphql::execute(
+            executable,
+            execution,
+            request,
+            Takes::OneAnswer,
+            &Span::default(),
+        )
+        .await;
         Ok(serde_json::to_string(&answer)?)
     }
 
@@ -94,8 +101,14 @@ impl Graph {
         let request: Request = serde_json::from_value(body)?;
         let (executable, execution) = (&self.executable, &self.execution);
         let span = Span::default();
-        let answers = graphql::execute_stream(executable, execution, request, None, &span);
-        let answers: Vec<_> = answers.collect().await;
+        let timeout = std::time::Duration::from_secs(60);
+        let session = Arc::default();
+        let answers =
+            graphql::execute_stream(executable, execution, request, session, timeout, &span);
+        let answers: Vec<_> = match answers {
+            Ok(answers) => answers.collect().await,
+            Err(refused) => vec![Response::from_errors(refused.0)],
+        };
         let texts = answers.iter().map(serde_json::to_string);
         Ok(texts.collect::<Result<_, _>>()?)
     }

@@ -205,7 +205,8 @@ impl System {
         };
         let mut args = vec![program, "run", "--listen", &http, "--consul", &consul];
         let server = format!("nacos.server={nacos}");
-        args.extend(["--set", &server]);
+        // Nobody has to learn of its end.
+        args.extend(["--set", &server, "--set", "http.drain_delay=0s"]);
         let endpoint = cli
             .otlp
             .as_ref()

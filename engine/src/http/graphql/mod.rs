@@ -1,0 +1,249 @@
+//! `/graphql` by POST, GET and WebSocket, and the playground at `/`: GraphQL over HTTP, as the
+//! specification of that name has it.
+
+mod body;
+mod negotiate;
+mod origin;
+mod refusal;
+mod session;
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use arc_swap::ArcSwap;
+use async_graphql::{Request, http::GraphiQLSource};
+use axum::{
+    Extension, Router,
+    body::Body,
+    extract::{ConnectInfo, FromRequestParts, Request as HttpRequest, State, ws::WebSocketUpgrade},
+    http::{
+        HeaderMap, HeaderValue, Method, StatusCode,
+        header::{ALLOW, CONTENT_TYPE, UPGRADE},
+        request,
+    },
+    response::{Html, Response},
+    routing::any,
+};
+use tokio::time::Instant;
+
+pub(crate) use self::session::session;
+use self::{
+    negotiate::{Form, negotiate},
+    refusal::Refusal,
+};
+use super::{
+    Incoming, Lifecycle, RequestData, Served, SocketCounts,
+    parameters::{Parameters, Wrong},
+    websocket::Connection,
+};
+use crate::{
+    call::CallOptions,
+    graphql::{self, Completed, Executed, Execution, Takes},
+    telemetry::trace::Span,
+};
+
+/// A client's own, smaller wish for a deadline.
+const REQUEST_TIMEOUT: &str = "x-request-timeout";
+
+/// What requests are answered with.
+#[derive(Clone)]
+pub(super) struct Endpoint {
+    pub(super) served: Arc<ArcSwap<Served>>,
+    pub(super) execution: Execution,
+    pub(super) data: RequestData,
+    pub(super) request_timeout: Duration,
+    pub(super) header_timeout: Duration,
+    pub(super) lifecycle: Lifecycle,
+    pub(super) sockets: SocketCounts,
+}
+
+pub(super) fn routes(endpoint: Endpoint) -> Router {
+    Router::new()
+        .route("/graphql", any(answer))
+        .with_state(endpoint)
+}
+
+async fn answer(
+    State(endpoint): State<Endpoint>,
+    ConnectInfo(peer): ConnectInfo<SocketAddr>,
+    Extension(span): Extension<Span>,
+    request: HttpRequest,
+) -> Response {
+    let came = Instant::now();
+    let (parts, body) = request.into_parts();
+    if parts.method == Method::GET && parts.headers.contains_key(UPGRADE) {
+        return endpoint.upgrade(parts, peer, span).await;
+    }
+    let form = negotiate(&parts.headers);
+    let refused = match form {
+        Some(form) => {
+            let request = Arriving {
+                parts: &parts,
+                peer,
+                came,
+            };
+            match endpoint.execute(request, body, form, &span).await {
+                Ok(response) => return response,
+                Err(refusal) => refusal,
+            }
+        }
+        None => {
+            body::drain(&parts.headers, body);
+            let problem = "Accept application/graphql-response+json or application/json.";
+            Refusal::new(StatusCode::NOT_ACCEPTABLE, problem)
+        }
+    };
+    refused.into_response(form.unwrap_or(Form::Json))
+}
+
+/// The head of a request.
+struct Arriving<'r> {
+    parts: &'r request::Parts,
+    peer: SocketAddr,
+    came: Instant,
+}
+
+impl From<Wrong> for Refusal {
+    fn from(wrong: Wrong) -> Self {
+        Self::bad_request(wrong.to_string())
+    }
+}
+
+impl Endpoint {
+    async fn execute(
+        &self,
+        arriving: Arriving<'_>,
+        body: Body,
+        form: Form,
+        span: &Span,
+    ) -> Result<Response, Refusal> {
+        let Arriving { parts, peer, came } = arriving;
+        let headers = &parts.headers;
+        let wish = requested_timeout(headers).map_err(Refusal::bad_request)?;
+        let wish = wish.filter(|wish| *wish < self.request_timeout);
+        let deadline = came + wish.unwrap_or(self.request_timeout);
+        let takes = match parts.method {
+            Method::POST => Takes::OneAnswer,
+            Method::GET if origin::may_be_forged(headers) => {
+                return Err(Refusal::new(StatusCode::FORBIDDEN, origin::FORGED));
+            }
+            Method::GET => Takes::Queries,
+            _ => {
+                let problem = "Send requests by POST, queries also by GET.";
+                return Err(Refusal::new(StatusCode::METHOD_NOT_ALLOWED, problem));
+            }
+        };
+        // One view of the rules for the whole request.
+        let served = self.served.load_full();
+        let incoming = Incoming {
+            headers,
+            peer,
+            connection_init: None,
+        };
+        let mut data = session(&served, &self.data, &incoming).map_err(Refusal::bad_request)?;
+        let parameters = match takes {
+            Takes::Queries => Parameters::of_url(parts.uri.query().unwrap_or_default())?,
+            _ => Parameters::of_json(&body::read(headers, body, deadline).await?)?,
+        };
+        data.insert(CallOptions {
+            deadline: Some(deadline),
+            client_deadline: wish.is_some(),
+            ..CallOptions::default()
+        });
+        let mut request: Request = parameters.into_request()?;
+        request.data = data;
+        let (executable, execution) = (&served.executable, &self.execution);
+        let completed = graphql::execute(executable, execution, request, takes, span).await;
+        respond(completed, form)
+    }
+
+    async fn upgrade(self, mut parts: request::Parts, peer: SocketAddr, span: Span) -> Response {
+        if !origin::is_own(&parts, peer) {
+            let refusal = Refusal::new(StatusCode::FORBIDDEN, origin::FOREIGN);
+            return refusal.into_response(Form::Json);
+        }
+        let upgrade = match WebSocketUpgrade::from_request_parts(&mut parts, &()).await {
+            Ok(upgrade) => upgrade,
+            Err(rejection) => {
+                let refusal = Refusal::new(rejection.status(), rejection.body_text());
+                return refusal.into_response(Form::Json);
+            }
+        };
+        let connection = Connection {
+            served: self.served,
+            execution: self.execution,
+            data: self.data,
+            lifecycle: self.lifecycle,
+            counts: self.sockets,
+            init_timeout: self.header_timeout,
+            request_timeout: self.request_timeout,
+            headers: parts.headers,
+            peer,
+            span,
+        };
+        connection.upgrade(upgrade)
+    }
+}
+
+/// The answer to an operation, in `form`.
+fn respond(completed: Completed, form: Form) -> Result<Response, Refusal> {
+    let body = serde_json::to_vec(&completed).map_err(|_| {
+        // What resolvers return is JSON.
+        Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, "The answer is no JSON.")
+    })?;
+    let mut response = Response::new(Body::from(body));
+    *response.status_mut() = match (completed.executed, form) {
+        (Executed::NotThisWay, _) => StatusCode::METHOD_NOT_ALLOWED,
+        (Executed::No, Form::Response) => StatusCode::BAD_REQUEST,
+        (Executed::No | Executed::Yes, _) => StatusCode::OK,
+    };
+    let headers = response.headers_mut();
+    // What resolvers have said.
+    *headers = completed.response.http_headers;
+    headers.insert(CONTENT_TYPE, form.content_type());
+    if completed.executed == Executed::NotThisWay {
+        headers.insert(ALLOW, HeaderValue::from_static("POST"));
+    }
+    Ok(response)
+}
+
+/// The timeout a client asks for: milliseconds, or a number with a unit such as `1s`.
+fn requested_timeout(headers: &HeaderMap) -> Result<Option<Duration>, String> {
+    let Some(value) = headers.get(REQUEST_TIMEOUT) else {
+        return Ok(None);
+    };
+    let text = value.to_str().unwrap_or_default().trim();
+    match text.parse().map(Duration::from_millis) {
+        Ok(millis) => Ok(Some(millis)),
+        Err(_) => humantime::parse_duration(text).map(Some).map_err(|_| {
+            format!("{REQUEST_TIMEOUT}: write milliseconds, or a number with a unit such as 1s\n")
+        }),
+    }
+}
+
+pub(super) async fn playground() -> Html<String> {
+    let page = GraphiQLSource::build()
+        .endpoint("/graphql")
+        .subscription_endpoint("/graphql")
+        .title("BFF playground")
+        .finish();
+    Html(page)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_client_may_ask_in_milliseconds_or_with_a_unit_and_is_told_when_it_cannot_be_read() {
+        let asked = |text: &str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(REQUEST_TIMEOUT, text.parse().unwrap());
+            requested_timeout(&headers)
+        };
+        assert_eq!(asked("800"), Ok(Some(Duration::from_millis(800))));
+        assert_eq!(asked("1s"), Ok(Some(Duration::from_secs(1))));
+        assert!(asked("soon").unwrap_err().contains("x-request-timeout"));
+        assert!(asked("-1").is_err());
+        assert_eq!(requested_timeout(&HeaderMap::new()), Ok(None));
+    }
+}

@@ -1,0 +1,56 @@
+//! A request that is not executed because of how it came: an answer in GraphQL's form, with HTTP's status.
+
+use axum::{
+    body::Body,
+    http::{HeaderValue, StatusCode, header},
+    response::Response,
+};
+use serde_json::json;
+
+use super::negotiate::Form;
+use crate::graphql::Code;
+
+/// Why, and what to do.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Refusal {
+    pub(super) status: StatusCode,
+    pub(super) message: String,
+}
+
+impl Refusal {
+    pub(super) fn new(status: StatusCode, message: impl Into<String>) -> Self {
+        let message = message.into();
+        Self { status, message }
+    }
+
+    pub(super) fn bad_request(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, message)
+    }
+
+    /// As it is sent.
+    pub(super) fn into_response(self, form: Form) -> Response {
+        let Self { status, message } = self;
+        let code = match status {
+            StatusCode::SERVICE_UNAVAILABLE => Code::Overloaded,
+            status if status.is_server_error() => Code::Internal,
+            _ => Code::BadUserInput,
+        };
+        let extensions = json!({ "code": code.as_str() });
+        let body = json!({ "errors": [{ "message": message, "extensions": extensions }] });
+        let mut response = Response::new(Body::from(body.to_string()));
+        *response.status_mut() = status;
+        let form = match form {
+            Form::Events => Form::Json,
+            form => form,
+        };
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, form.content_type());
+        if status == StatusCode::METHOD_NOT_ALLOWED {
+            headers.insert(header::ALLOW, HeaderValue::from_static("GET, POST"));
+        }
+        if status == StatusCode::SERVICE_UNAVAILABLE {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+        }
+        response
+    }
+}

@@ -1,0 +1,146 @@
+//! The parameters of a request (GraphQL over HTTP, "Request Parameters"), by whichever way they come.
+
+use async_graphql::{Extensions, Request, Variables};
+use serde::Deserialize;
+
+/// As they come. What else there is says nothing to us.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct Parameters {
+    query: Option<String>,
+    #[serde(rename = "operationName")]
+    operation_name: Option<String>,
+    variables: Option<Variables>,
+    extensions: Option<Extensions>,
+}
+
+/// What is wrong with them, for whoever sent them.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub(super) struct Wrong(String);
+
+impl Parameters {
+    /// Those of a body.
+    ///
+    /// # Errors
+    /// [`Wrong`], with the place.
+    pub(super) fn of_json(body: &[u8]) -> Result<Self, Wrong> {
+        if body.trim_ascii_start().first() == Some(&b'[') {
+            let problem = "Send one request at a time: this is a list.";
+            return Err(Wrong(problem.to_owned()));
+        }
+        serde_json::from_slice(body)
+            .map_err(|error| Wrong(format!("The body is no request of GraphQL: {error}.")))
+    }
+
+    /// Those of a URL: `variables` and `extensions` are JSON there.
+    ///
+    /// # Errors
+    /// [`Wrong`], with the parameter.
+    pub(super) fn of_url(query: &str) -> Result<Self, Wrong> {
+        let mut parameters = Self::default();
+        for (name, value) in form_urlencoded::parse(query.as_bytes()) {
+            let json = |error| {
+                Wrong(format!(
+                    "The parameter {name} is not the JSON it should be: {error}."
+                ))
+            };
+            match &*name {
+                "query" => parameters.query = Some(value.into_owned()),
+                "operationName" => {
+                    // A form has no other way to leave it out.
+                    let value = value.into_owned();
+                    parameters.operation_name = Some(value).filter(|value| !value.is_empty());
+                }
+                "variables" => parameters.variables = serde_json::from_str(&value).map_err(json)?,
+                "extensions" => {
+                    parameters.extensions = serde_json::from_str(&value).map_err(json)?
+                }
+                _ => {}
+            }
+        }
+        Ok(parameters)
+    }
+
+    /// The request that they are of.
+    ///
+    /// # Errors
+    /// [`Wrong`], without a query.
+    pub(super) fn into_request(self) -> Result<Request, Wrong> {
+        let Some(query) = self.query else {
+            let problem = "There is no query: send {\"query\": \"…\"}.";
+            return Err(Wrong(problem.to_owned()));
+        };
+        let mut request = Request::new(query).variables(self.variables.unwrap_or_default());
+        request.operation_name = self.operation_name;
+        request.extensions = self.extensions.unwrap_or_default();
+        Ok(request)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(body: &str) -> Result<Request, Wrong> {
+        Parameters::of_json(body.as_bytes())?.into_request()
+    }
+
+    #[test]
+    fn a_request_is_an_object_with_a_query_and_what_may_be_left_out_may_be_null() {
+        let request =
+            of(r#"{"query":"{ a }","operationName":null,"variables":null,"extensions":null}"#);
+        assert_eq!(request.unwrap().query, "{ a }");
+        let all = r#"{"query":"query Q { a }","operationName":"Q","variables":{"a":[1]},"extensions":{"b":{}}}"#;
+        let all = of(all).unwrap();
+        assert_eq!(all.operation_name.as_deref(), Some("Q"));
+        assert_eq!(all.variables.len(), 1);
+        assert!(all.extensions.contains_key("b"));
+        // What we do not know says nothing.
+        assert!(of(r#"{"query":"{ a }","id":7}"#).is_ok());
+    }
+
+    #[test]
+    fn what_is_no_request_is_told_why() {
+        for body in [
+            "",
+            "{",
+            "null",
+            "[]",
+            "\"{ a }\"",
+            "[{\"query\":\"{ a }\"}]",
+            "{}",
+            r#"{"qeury":"{ a }"}"#,
+            r#"{"query":{}}"#,
+            r#"{"query":0}"#,
+            r#"{"query":false}"#,
+            r#"{"query":["{ a }"]}"#,
+            r#"{"query":"{ a }","operationName":1}"#,
+            r#"{"query":"{ a }","variables":"{}"}"#,
+            r#"{"query":"{ a }","variables":[1]}"#,
+            r#"{"query":"{ a }","extensions":0}"#,
+            r#"{"query":"{ a }","query":"{ b }"}"#,
+        ] {
+            assert!(of(body).is_err(), "{body}");
+        }
+        let wrong = of(r#"{"query":0}"#).unwrap_err().to_string();
+        assert!(wrong.contains("invalid type: integer `0`"), "{wrong}");
+    }
+
+    #[test]
+    fn in_a_url_the_objects_are_json() {
+        let of = |query: &str| Parameters::of_url(query)?.into_request();
+        let request =
+            of("query=query%20Q+%7B%20a%20%7D&operationName=Q&variables=%7B%22a%22%3A1%7D")
+                .unwrap();
+        assert_eq!(request.query, "query Q { a }");
+        assert_eq!(request.variables.len(), 1);
+        assert!(of("").is_err());
+        assert!(of("query=%7Ba%7D&variables=a").is_err());
+        assert!(of("query=%7Ba%7D&extensions=%5B%5D").is_err());
+        assert_eq!(
+            of("query=%7Ba%7D&operationName=").unwrap().operation_name,
+            None
+        );
+    }
+}

@@ -1,0 +1,326 @@
+//! One connection: what its client says, the operations that run, and its end.
+
+use std::{collections::HashMap, ops::ControlFlow, sync::Arc, time::Duration};
+
+use async_graphql::Data;
+use axum::extract::ws::{CloseFrame, Message, WebSocket};
+use futures_util::{SinkExt, StreamExt, stream::SplitSink};
+use parking_lot::Mutex;
+use tokio::{
+    select,
+    time::{Instant, sleep_until, timeout},
+};
+use tokio_util::task::AbortOnDropHandle;
+
+use super::{
+    super::parameters::Parameters,
+    Connection,
+    message::{Close, PROTOCOL, Said, Told, read},
+    outbox::{Full, Out, Outbox},
+};
+use crate::graphql::{self, Refused};
+
+/// How often a client is asked whether it is there; one that says nothing until the next time is not.
+const PING: Duration = Duration::from_secs(25);
+/// How long one message may take to leave.
+const SEND: Duration = Duration::from_secs(30);
+/// How long the client may take to agree to the end.
+const GOODBYE: Duration = Duration::from_secs(2);
+/// Operations of one connection at one time.
+const OPERATIONS: usize = 200;
+
+type Running = Arc<Mutex<HashMap<String, Operation>>>;
+
+/// An operation that runs.
+struct Operation {
+    /// Tells it from an earlier one of the same id.
+    number: u64,
+    _task: AbortOnDropHandle<()>,
+}
+
+/// Serves `connection` on `socket` until one of the two sides ends it.
+pub(super) async fn serve(socket: WebSocket, connection: Connection) {
+    let acceptable = socket
+        .protocol()
+        .is_some_and(|protocol| protocol.as_bytes() == PROTOCOL.as_bytes());
+    let (sink, mut messages) = socket.split();
+    let outbox = Arc::new(Outbox::default());
+    let mut writer = AbortOnDropHandle::new(tokio::spawn(write(sink, Arc::clone(&outbox))));
+    let mut client = Client {
+        connection: Arc::new(connection),
+        outbox,
+        running: Running::default(),
+        session: None,
+        begun: 0,
+    };
+    let began = Instant::now();
+    let no_init = began + client.connection.init_timeout;
+    let (mut ask, mut heard) = (began + PING, true);
+    let close = loop {
+        if !acceptable {
+            break Close::NOT_ACCEPTABLE;
+        }
+        let said = select! {
+            biased;
+            () = client.connection.lifecycle.closing() => {
+                client.complete_all();
+                break Close::GOING_AWAY;
+            }
+            // What is sent does not leave any more.
+            _ = &mut writer => return,
+            () = sleep_until(no_init), if client.session.is_none() => break Close::NO_INIT,
+            () = sleep_until(ask) => {
+                if !heard || client.outbox.reply(Out::Ping).is_err() {
+                    return;
+                }
+                (ask, heard) = (Instant::now() + PING, false);
+                continue;
+            }
+            message = messages.next() => match message {
+                Some(Ok(Message::Text(text))) => read(text.as_str()),
+                Some(Ok(Message::Binary(_))) => break Close::NOT_TEXT,
+                // Answered by the library, or an answer.
+                Some(Ok(Message::Ping(_) | Message::Pong(_))) => {
+                    heard = true;
+                    continue;
+                }
+                Some(Ok(Message::Close(_))) | None => return,
+                Some(Err(error)) => match too_large(&error) {
+                    true => break Close::TOO_LARGE,
+                    false => return,
+                },
+            },
+        };
+        heard = true;
+        match said.map(|said| client.said(said)) {
+            Ok(ControlFlow::Continue(())) => {}
+            Ok(ControlFlow::Break(close)) | Err(close) => break close,
+        }
+    };
+    client.outbox.close(close);
+    drop(client);
+    // It is sent, and the client agrees: otherwise it might never read it.
+    let goodbye = async {
+        let _ = writer.await;
+        while let Some(Ok(_)) = messages.next().await {}
+    };
+    let _ = timeout(GOODBYE, goodbye).await;
+}
+
+/// Whether a message was refused for its size.
+fn too_large(error: &axum::Error) -> bool {
+    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
+    while let Some(error) = cause {
+        // The library's own error type is not among what it shows.
+        if error.to_string().contains("Space limit exceeded") {
+            return true;
+        }
+        cause = error.source();
+    }
+    false
+}
+
+/// Sends what is on its way, until the last message or for as long as each leaves in time.
+async fn write(mut sink: SplitSink<WebSocket, Message>, outbox: Arc<Outbox>) {
+    loop {
+        let out = outbox.next().await;
+        let (message, last) = match out {
+            Out::Text(text) => (Message::Text(text.into()), false),
+            Out::Ping => (Message::Ping(Default::default()), false),
+            Out::Close(Close { code, reason }) => {
+                let reason = reason.as_ref().into();
+                (Message::Close(Some(CloseFrame { code, reason })), true)
+            }
+        };
+        if !matches!(timeout(SEND, sink.send(message)).await, Ok(Ok(()))) || last {
+            return;
+        }
+    }
+}
+
+/// The other side of a connection.
+struct Client {
+    connection: Arc<Connection>,
+    outbox: Arc<Outbox>,
+    running: Running,
+    /// What resolvers have of it, once it has said who it is.
+    session: Option<Arc<Data>>,
+    /// How many operations there were.
+    begun: u64,
+}
+
+/// However its connection ends, its operations do. They hold what holds them.
+impl Drop for Client {
+    fn drop(&mut self) {
+        self.running.lock().clear();
+    }
+}
+
+impl Client {
+    /// It has said something: what becomes of the connection.
+    fn said(&mut self, said: Said) -> ControlFlow<Close> {
+        match said {
+            Said::ConnectionInit { payload } => self.init(&payload),
+            Said::Ping { payload } => self.reply(&Told::Pong { payload }),
+            Said::Pong { .. } => ControlFlow::Continue(()),
+            Said::Subscribe { id, payload } => match self.session.clone() {
+                Some(session) => self.subscribe(id, *payload, session),
+                None => ControlFlow::Break(Close::UNAUTHORIZED),
+            },
+            Said::Complete { id } => {
+                // One that has ended by itself may not know it yet.
+                if self.running.lock().remove(&id).is_some() {
+                    self.outbox.forget(&id);
+                }
+                ControlFlow::Continue(())
+            }
+        }
+    }
+
+    fn reply(&self, told: &Told<'_>) -> ControlFlow<Close> {
+        match self.outbox.reply(Out::Text(told.text())) {
+            Ok(()) => ControlFlow::Continue(()),
+            Err(Full) => ControlFlow::Break(Close::UNREAD),
+        }
+    }
+
+    fn init(&mut self, payload: &serde_json::Value) -> ControlFlow<Close> {
+        if self.session.is_some() {
+            return ControlFlow::Break(Close::TWO_INITS);
+        }
+        match self.connection.begin(payload) {
+            Ok(session) => self.session = Some(session),
+            Err(close) => return ControlFlow::Break(close),
+        }
+        self.reply(&Told::ConnectionAck)
+    }
+
+    fn subscribe(
+        &mut self,
+        id: String,
+        parameters: Parameters,
+        session: Arc<Data>,
+    ) -> ControlFlow<Close> {
+        let mut running = self.running.lock();
+        if running.contains_key(&id) {
+            return ControlFlow::Break(Close::exists(&id));
+        }
+        let request = match parameters.into_request() {
+            Ok(request) if running.len() < OPERATIONS => Ok(request),
+            Ok(_) => Err(graphql::too_many(OPERATIONS)),
+            Err(wrong) => Err([graphql::Code::BadUserInput.error(wrong.to_string(), None)]),
+        };
+        let request = match request {
+            Ok(request) => request,
+            Err(errors) => {
+                let payload = errors.as_slice();
+                let told = Told::Error { id: &id, payload };
+                self.outbox.last(&id, told.text());
+                return ControlFlow::Continue(());
+            }
+        };
+        self.begun += 1;
+        let operation = Started {
+            id: id.clone(),
+            number: self.begun,
+            connection: Arc::clone(&self.connection),
+            outbox: Arc::clone(&self.outbox),
+            running: Arc::clone(&self.running),
+        };
+        let task = tokio::spawn(operation.run(request, session));
+        let _task = AbortOnDropHandle::new(task);
+        let number = self.begun;
+        running.insert(id, Operation { number, _task });
+        ControlFlow::Continue(())
+    }
+
+    /// Ends every operation as if it had come to its end.
+    fn complete_all(&self) {
+        for (id, _) in self.running.lock().drain() {
+            self.outbox.last(&id, Told::Complete { id: &id }.text());
+        }
+    }
+}
+
+/// An operation on its way.
+struct Started {
+    id: String,
+    number: u64,
+    connection: Arc<Connection>,
+    outbox: Arc<Outbox>,
+    running: Running,
+}
+
+/// An operation that is counted for as long as it runs.
+struct Counted(opentelemetry::metrics::UpDownCounter<i64>);
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.add(-1, &[]);
+    }
+}
+
+impl Started {
+    async fn run(self, request: async_graphql::Request, session: Arc<Data>) {
+        let connection = &self.connection;
+        connection.counts.open.add(1, &[]);
+        let _counted = Counted(connection.counts.open.clone());
+        let served = connection.served.load_full();
+        let span = connection.operation();
+        let started = graphql::execute_stream(
+            &served.executable,
+            &connection.execution,
+            request,
+            session,
+            connection.request_timeout,
+            &span,
+        );
+        let id = self.id.as_str();
+        let mut answers = match started {
+            Ok(answers) => std::pin::pin!(answers),
+            Err(Refused(errors)) => {
+                let payload = errors.as_slice();
+                return self.end(&Told::Error { id, payload });
+            }
+        };
+        while let Some(answer) = answers.next().await {
+            let payload = &answer;
+            let next = Told::Next { id, payload };
+            match self.add(next.text()) {
+                Some(Ok(())) => {}
+                None => return,
+                Some(Err(Full)) => {
+                    connection.counts.slow.add(1, &[]);
+                    let errors = graphql::slow_client();
+                    let payload = errors.as_slice();
+                    self.outbox.forget(id);
+                    return self.end(&Told::Error { id, payload });
+                }
+            }
+        }
+        self.end(&Told::Complete { id });
+    }
+
+    fn is(&self, current: Option<&Operation>) -> bool {
+        current.is_some_and(|current| current.number == self.number)
+    }
+
+    /// Adds an event; `None` if it is wanted no more.
+    fn add(&self, text: String) -> Option<Result<(), Full>> {
+        let running = self.running.lock();
+        self.is(running.get(&self.id))
+            .then(|| self.outbox.event(&self.id, text))
+    }
+
+    /// Says the last word, if it is still this operation's: the client may use the id again from then on.
+    fn end(&self, told: &Told<'_>) {
+        let mut running = self.running.lock();
+        if self.is(running.get(&self.id)) {
+            // The task that this drops is this one, at its end.
+            let ended = running.remove(&self.id);
+            self.outbox.last(&self.id, told.text());
+            drop(running);
+            drop(ended);
+        }
+    }
+}

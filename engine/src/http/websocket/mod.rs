@@ -1,0 +1,107 @@
+//! `/graphql` over WebSocket: graphql-transport-ws.
+
+mod connection;
+mod message;
+mod outbox;
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use arc_swap::ArcSwap;
+use async_graphql::Data;
+use axum::{
+    extract::ws::{WebSocket, WebSocketUpgrade},
+    http::HeaderMap,
+    response::Response,
+};
+use opentelemetry::{
+    KeyValue,
+    metrics::{Counter, Meter, UpDownCounter},
+};
+use serde_json::Value;
+
+use self::message::{Close, PROTOCOL};
+use super::{Incoming, Lifecycle, RequestData, Served, graphql::session};
+use crate::{graphql::Execution, telemetry::trace::Span};
+
+/// Bytes of a message.
+const MAX_MESSAGE: usize = 1 << 20;
+
+/// What is counted of operations over WebSocket.
+#[derive(Clone, Debug)]
+pub(crate) struct SocketCounts {
+    open: UpDownCounter<i64>,
+    slow: Counter<u64>,
+}
+
+impl SocketCounts {
+    pub(crate) fn new(meter: &Meter) -> Self {
+        Self {
+            open: meter
+                .i64_up_down_counter("bff.websocket.operations")
+                .with_description("Operations that run over WebSocket: subscriptions, mostly.")
+                .build(),
+            slow: meter
+                .u64_counter("bff.websocket.slow_clients")
+                .with_description(
+                    "Operations that ended because their client did not read what came.",
+                )
+                .build(),
+        }
+    }
+}
+
+/// A connection before it has begun.
+pub(super) struct Connection {
+    pub(super) served: Arc<ArcSwap<Served>>,
+    pub(super) execution: Execution,
+    pub(super) data: RequestData,
+    pub(super) lifecycle: Lifecycle,
+    pub(super) counts: SocketCounts,
+    /// How long the client may take to say `connection_init`.
+    pub(super) init_timeout: Duration,
+    /// Deadline of what is no subscription.
+    pub(super) request_timeout: Duration,
+    /// Headers of the request that it began with.
+    pub(super) headers: HeaderMap,
+    pub(super) peer: SocketAddr,
+    /// The span of that.
+    pub(super) span: Span,
+}
+
+impl Connection {
+    /// Answers the request that asks for a WebSocket, and serves it.
+    pub(super) fn upgrade(self, upgrade: WebSocketUpgrade) -> Response {
+        // An upgraded connection is the server's no more: this one holds up its end.
+        let open = self.lifecycle.hold();
+        upgrade
+            .max_message_size(MAX_MESSAGE)
+            .max_frame_size(MAX_MESSAGE)
+            .protocols([PROTOCOL])
+            .on_upgrade(async move |socket: WebSocket| {
+                connection::serve(socket, self).await;
+                drop(open);
+            })
+    }
+
+    /// What resolvers have of it.
+    ///
+    /// # Errors
+    /// The end of the connection.
+    fn begin(&self, payload: &Value) -> Result<Arc<Data>, Close> {
+        let incoming = Incoming {
+            headers: &self.headers,
+            peer: self.peer,
+            connection_init: Some(payload),
+        };
+        let data = session(&self.served.load(), &self.data, &incoming);
+        data.map(Arc::new).map_err(Close::forbidden)
+    }
+
+    /// The span of one operation: in a trace of its own, because a connection may last for days, unless
+    /// the client named one.
+    fn operation(&self) -> Span {
+        self.span.follower("WebSocket /graphql", || {
+            vec![KeyValue::new("http.route", "/graphql")]
+        })
+    }
+}

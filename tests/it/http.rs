@@ -1,0 +1,328 @@
+//! GraphQL over HTTP: methods, forms, statuses, bodies, and pages of other sites.
+
+use std::io::Write;
+
+use bff_tests::TestBff;
+use reqwest::{Method, StatusCode, header::HeaderMap};
+use serde_json::{Value, json};
+
+use crate::support::System;
+
+/// An answer.
+#[derive(Debug)]
+struct Got {
+    status: StatusCode,
+    headers: HeaderMap,
+    body: Value,
+}
+
+impl Got {
+    fn form(&self) -> &str {
+        self.headers["content-type"].to_str().unwrap()
+    }
+
+    fn code(&self) -> &str {
+        let code = &self.body["errors"][0]["extensions"]["code"];
+        code.as_str().unwrap_or_default()
+    }
+
+    fn message(&self) -> &str {
+        self.body["errors"][0]["message"]
+            .as_str()
+            .unwrap_or_default()
+    }
+}
+
+struct Ask<'b> {
+    request: reqwest::RequestBuilder,
+    bff: std::marker::PhantomData<&'b TestBff>,
+}
+
+fn ask<'b>(bff: &'b TestBff, method: Method, query: &[(&str, &str)]) -> Ask<'b> {
+    let mut url = reqwest::Url::parse(&bff.url("/graphql")).unwrap();
+    if !query.is_empty() {
+        url.query_pairs_mut().extend_pairs(query);
+    }
+    Ask {
+        request: reqwest::Client::new().request(method, url),
+        bff: std::marker::PhantomData,
+    }
+}
+
+fn post(bff: &TestBff) -> Ask<'_> {
+    ask(bff, Method::POST, &[]).header("content-type", "application/json")
+}
+
+impl Ask<'_> {
+    fn header(mut self, name: &str, value: &str) -> Self {
+        self.request = self.request.header(name, value);
+        self
+    }
+
+    fn body(mut self, body: impl Into<reqwest::Body>) -> Self {
+        self.request = self.request.body(body);
+        self
+    }
+
+    fn json(self, body: &Value) -> Self {
+        self.body(body.to_string())
+    }
+
+    async fn got(self) -> Got {
+        let response = self.request.send().await.unwrap();
+        let (status, headers) = (response.status(), response.headers().clone());
+        let text = response.text().await.unwrap();
+        let body = serde_json::from_str(&text).unwrap_or(Value::String(text));
+        Got {
+            status,
+            headers,
+            body,
+        }
+    }
+}
+
+const RESPONSE: &str = "application/graphql-response+json; charset=utf-8";
+const JSON: &str = "application/json; charset=utf-8";
+
+#[tokio::test]
+async fn the_form_of_an_answer_is_the_one_that_was_asked_for() {
+    let system = System::start(0).await;
+    let query = json!({ "query": "{ __typename }" });
+    for (accept, form) in [
+        (None, JSON),
+        (Some("*/*"), JSON),
+        (Some("application/json"), JSON),
+        (Some("application/json; charset=utf-8"), JSON),
+        (Some("application/graphql-response+json"), RESPONSE),
+        (
+            Some(
+                "application/graphql-response+json; charset=utf-8, application/json; charset=utf-8",
+            ),
+            RESPONSE,
+        ),
+    ] {
+        let mut asked = post(&system.bff).json(&query);
+        if let Some(accept) = accept {
+            asked = asked.header("accept", accept);
+        }
+        let got = asked.got().await;
+        assert_eq!(got.status, 200, "{accept:?}");
+        assert_eq!(got.form(), form, "{accept:?}");
+        assert_eq!(got.body["data"]["__typename"], "Query", "{accept:?}");
+    }
+    let got = post(&system.bff).header("accept", "text/html").json(&query);
+    let got = got.got().await;
+    assert_eq!(
+        (got.status, got.code()),
+        (StatusCode::NOT_ACCEPTABLE, "BAD_USER_INPUT")
+    );
+    assert!(got.message().contains("application/graphql-response+json"));
+}
+
+#[tokio::test]
+async fn the_status_says_how_it_went_to_who_asked_for_the_new_form() {
+    let system = System::start(0).await;
+    for (query, new, code) in [
+        ("{ __typename }", 200, ""),
+        ("{", 400, "GRAPHQL_PARSE_FAILED"),
+        ("{ nothing }", 400, "GRAPHQL_VALIDATION_FAILED"),
+        (
+            "query A { __typename } query B { __typename }",
+            400,
+            "OPERATION_RESOLUTION_FAILURE",
+        ),
+        // Executed, with an error: nobody is there.
+        ("{ hello { message } }", 200, "UPSTREAM_UNAVAILABLE"),
+    ] {
+        for (accept, status) in [
+            ("application/graphql-response+json", new),
+            ("application/json", 200),
+        ] {
+            let asked = post(&system.bff).header("accept", accept);
+            let got = asked.json(&json!({ "query": query })).got().await;
+            assert_eq!(got.status, status, "{query} as {accept}");
+            assert_eq!(got.code(), code, "{query} as {accept}: {got:?}");
+            let executed = code.is_empty() || code == "UPSTREAM_UNAVAILABLE";
+            assert_eq!(
+                got.body.get("data").is_some(),
+                executed,
+                "{query} as {accept}"
+            );
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_is_no_request_is_400_in_graphqls_form() {
+    let system = System::start(0).await;
+    for body in [
+        "",
+        "{",
+        "null",
+        "[]",
+        "1",
+        "{}",
+        r#"{"qeury":"{ a }"}"#,
+        r#"{"query":null}"#,
+        r#"{"query":{}}"#,
+        r#"{"query":0}"#,
+        r#"{"query":false}"#,
+        r#"{"query":["{ a }"]}"#,
+        r#"{"query":"{ __typename }","operationName":{}}"#,
+        r#"{"query":"{ __typename }","operationName":0}"#,
+        r#"{"query":"{ __typename }","variables":"a"}"#,
+        r#"{"query":"{ __typename }","variables":[1]}"#,
+        r#"{"query":"{ __typename }","extensions":"a"}"#,
+        r#"[{"query":"{ __typename }"},{"query":"{ __typename }"}]"#,
+    ] {
+        let got = post(&system.bff).body(body).got().await;
+        assert_eq!(
+            (got.status.as_u16(), got.code()),
+            (400, "BAD_USER_INPUT"),
+            "{body}"
+        );
+        assert_eq!(got.form(), JSON, "{body}");
+        assert!(!got.message().contains("Json"), "{}", got.message());
+    }
+    for body in [
+        r#"{"query":"{ __typename }","operationName":null,"variables":null,"extensions":null}"#,
+        r#"{"query":"{ __typename }","variables":{},"extensions":{"a":{"b":1}}}"#,
+    ] {
+        let got = post(&system.bff).body(body).got().await;
+        assert_eq!(got.body["data"]["__typename"], "Query", "{body}");
+    }
+}
+
+#[tokio::test]
+async fn queries_come_by_get_and_nothing_else_does() {
+    let system = System::start(0).await;
+    let get = |query: &[(&str, &str)]| {
+        ask(&system.bff, Method::GET, query).header("accept", "application/graphql-response+json")
+    };
+    let named = [
+        (
+            "query",
+            "query A($b: Boolean!) { __typename @include(if: $b) } query B { __schema { __typename } }",
+        ),
+        ("operationName", "A"),
+        ("variables", r#"{"b":true}"#),
+        ("extensions", "{}"),
+    ];
+    let got = get(&named).got().await;
+    assert_eq!(
+        (got.status.as_u16(), &got.body["data"]["__typename"]),
+        (200, &json!("Query"))
+    );
+    for (query, status) in [
+        (vec![], 400),
+        (vec![("query", "{")], 400),
+        (vec![("query", "{ __typename }"), ("variables", "a")], 400),
+        (vec![("query", "{ __typename }"), ("variables", "[]")], 400),
+        (vec![("query", "{ __typename }"), ("extensions", "1")], 400),
+        (
+            vec![("query", "subscription { greetings { message } }")],
+            405,
+        ),
+    ] {
+        assert_eq!(get(&query).got().await.status, status, "{query:?}");
+    }
+    for method in [Method::PUT, Method::DELETE, Method::PATCH, Method::OPTIONS] {
+        let got = ask(&system.bff, method.clone(), &[]).got().await;
+        assert_eq!(got.status, 405, "{method}");
+        assert_eq!(got.headers["allow"], "GET, POST", "{method}");
+    }
+}
+
+#[tokio::test]
+async fn a_mutation_by_get_is_not_executed() {
+    let (program, calls) = bff_tests::everything::program();
+    let bff = TestBff::builder().program(program).start().await;
+    let mutation = [("query", "mutation { fail }")];
+    let got = ask(&bff, Method::GET, &mutation).got().await;
+    assert_eq!(
+        (got.status.as_u16(), got.code()),
+        (405, "OPERATION_RESOLUTION_FAILURE"),
+        "{got:?}"
+    );
+    assert_eq!(got.headers["allow"], "POST");
+    assert!(calls.take().is_empty());
+}
+
+#[tokio::test]
+async fn only_json_is_read_so_that_no_page_can_send_a_form() {
+    let system = System::start(0).await;
+    let query = json!({ "query": "{ __typename }" }).to_string();
+    for kind in [
+        None,
+        Some("text/plain"),
+        Some("application/x-www-form-urlencoded"),
+        Some("multipart/form-data; boundary=a"),
+        Some("multipart/mixed; boundary=a"),
+        Some("application/json; charset=utf-16"),
+    ] {
+        let mut asked = ask(&system.bff, Method::POST, &[]).body(query.clone());
+        if let Some(kind) = kind {
+            asked = asked.header("content-type", kind);
+        }
+        let got = asked.got().await;
+        assert_eq!(
+            (got.status.as_u16(), got.code()),
+            (415, "BAD_USER_INPUT"),
+            "{kind:?}"
+        );
+    }
+    let got = post(&system.bff)
+        .header("content-encoding", "br")
+        .body(query.clone());
+    assert_eq!(got.got().await.status, 415);
+    let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    gzip.write_all(query.as_bytes()).unwrap();
+    let packed = post(&system.bff).header("content-encoding", "gzip");
+    let got = packed.body(gzip.finish().unwrap()).got().await;
+    assert_eq!(got.body["data"]["__typename"], "Query");
+}
+
+#[tokio::test]
+async fn a_get_that_another_sites_page_may_have_sent_is_refused() {
+    let system = System::start(0).await;
+    let get = || ask(&system.bff, Method::GET, &[("query", "{ __typename }")]);
+    for (name, value) in [
+        ("cookie", "session=1"),
+        ("sec-fetch-site", "cross-site"),
+        ("origin", "https://evil.example"),
+    ] {
+        let got = get().header(name, value).got().await;
+        assert_eq!(got.status, 403, "{name}");
+        assert!(got.message().contains("Apollo-Require-Preflight"));
+        let agreed = get()
+            .header(name, value)
+            .header("apollo-require-preflight", "1");
+        assert_eq!(agreed.got().await.status, 200, "{name}");
+    }
+}
+
+#[tokio::test]
+async fn a_body_that_is_too_large_is_answered_and_the_answer_can_be_read() {
+    let system = System::start(0).await;
+    let large = || json!({ "query": "{ __typename }", "variables": { "a": "x".repeat(8 << 20) } });
+    for _ in 0..10 {
+        let got = post(&system.bff).json(&large()).got().await;
+        assert_eq!((got.status.as_u16(), got.code()), (413, "BAD_USER_INPUT"));
+        let pieces = large().to_string().into_bytes();
+        let pieces = pieces.chunks(64 << 10).map(bytes::Bytes::copy_from_slice);
+        let frames: Vec<_> = pieces
+            .map(|piece| Ok::<_, std::io::Error>(http_body::Frame::data(piece)))
+            .collect();
+        let body = http_body_util::StreamBody::new(futures_util::stream::iter(frames));
+        let chunked = reqwest::Body::wrap(body);
+        let got = post(&system.bff).body(chunked).got().await;
+        assert_eq!((got.status.as_u16(), got.code()), (413, "BAD_USER_INPUT"));
+        // So are answers that are given before a body is looked at.
+        let got = post(&system.bff)
+            .header("accept", "text/html")
+            .json(&large())
+            .got()
+            .await;
+        assert_eq!(got.status, 406);
+    }
+}
