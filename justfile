@@ -22,6 +22,10 @@ faults:
 opinion requests="100000":
     .ci/second-opinion {{requests}}
 
+# The public audit of GraphQL over HTTP, and other people's clients (by Node).
+conformance:
+    .ci/conformance
+
 # Limits shared in Redis, against a redis-server that the tests start themselves.
 redis:
     cargo test --workspace --test it -- redis:: --ignored

@@ -367,6 +367,7 @@ impl Assembled {
             &served.executable,
             &self.execution,
             request,
+            crate::graphql::Takes::All,
             Arc::new(session),
             self.request_timeout,
             &crate::telemetry::trace::Span::default(),

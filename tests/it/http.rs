@@ -6,7 +6,7 @@ use bff_tests::TestBff;
 use reqwest::{Method, StatusCode, header::HeaderMap};
 use serde_json::{Value, json};
 
-use crate::support::System;
+use crate::support::{System, soon};
 
 /// An answer.
 #[derive(Debug)]
@@ -325,4 +325,95 @@ async fn a_body_that_is_too_large_is_answered_and_the_answer_can_be_read() {
             .await;
         assert_eq!(got.status, 406);
     }
+}
+
+/// The events of a body, as they come.
+struct Events {
+    response: reqwest::Response,
+    text: String,
+}
+
+impl Events {
+    async fn next(&mut self) -> String {
+        loop {
+            if let Some(end) = self.text.find("\n\n") {
+                let event = self.text[..end].to_owned();
+                self.text.drain(..end + 2);
+                return event;
+            }
+            let chunk = soon(self.response.chunk()).await.unwrap();
+            self.text += std::str::from_utf8(&chunk.expect("an event")).unwrap();
+        }
+    }
+}
+
+async fn events(asked: Ask<'_>) -> Events {
+    let asked = asked.header("accept", "text/event-stream");
+    let response = asked.request.send().await.unwrap();
+    assert_eq!(response.status(), 200);
+    let form = response.headers()["content-type"].to_str().unwrap();
+    assert_eq!(form, "text/event-stream; charset=utf-8");
+    let text = String::new();
+    Events { response, text }
+}
+
+const COMPLETE: &str = "event: complete\ndata:";
+
+fn greeting(n: u32) -> String {
+    let message = format!("Hello, iveBoy! ({n})");
+    let data = json!({ "data": { "greetings": { "message": message } } });
+    format!("event: next\ndata: {data}")
+}
+
+#[tokio::test]
+async fn answers_come_as_events_to_who_accepts_them() {
+    let system = System::start(1).await;
+    let subscription = "subscription { greetings { message } }";
+    for asked in [
+        post(&system.bff).json(&json!({ "query": subscription })),
+        ask(&system.bff, Method::GET, &[("query", subscription)]),
+    ] {
+        let mut events = events(asked).await;
+        for n in 1..=3 {
+            assert_eq!(events.next().await, greeting(n));
+        }
+        assert_eq!(events.next().await, COMPLETE);
+        assert_eq!(events.response.chunk().await.unwrap(), None);
+    }
+    let query = post(&system.bff).json(&json!({ "query": "{ __typename }" }));
+    let mut one = events(query).await;
+    assert_eq!(
+        one.next().await,
+        r#"event: next
+data: {"data":{"__typename":"Query"}}"#
+    );
+    assert_eq!(one.next().await, COMPLETE);
+    let wrong = post(&system.bff).header("accept", "text/event-stream");
+    let got = wrong.json(&json!({ "query": "{ nothing }" })).got().await;
+    assert_eq!(
+        (got.status.as_u16(), got.code()),
+        (400, "GRAPHQL_VALIDATION_FAILED")
+    );
+}
+
+#[tokio::test]
+async fn events_end_when_their_reader_leaves_and_are_completed_by_a_stop() {
+    let system = System::start(1).await;
+    system.greeters[0].script(|script| {
+        script.greetings = 1;
+        script.holds = true;
+    });
+    let subscription = json!({ "query": "subscription { greetings { message } }" });
+    let mut leaves = events(post(&system.bff).json(&subscription)).await;
+    assert_eq!(leaves.next().await, greeting(1));
+    let mut open = system.greeters[0].open();
+    assert_eq!(*open.borrow_and_update(), 1);
+    drop(leaves);
+    soon(open.wait_for(|open| *open == 0)).await.unwrap();
+    let mut stays = events(post(&system.bff).json(&subscription)).await;
+    assert_eq!(stays.next().await, greeting(1));
+    let stopping = tokio::spawn(system.bff.stop());
+    assert_eq!(stays.next().await, COMPLETE);
+    drop(stays);
+    soon(stopping).await.unwrap();
 }

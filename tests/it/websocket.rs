@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bff_tests::{
-    TestBff,
+    Load, TestBff,
     websocket::{Client, Message, subscribe},
 };
 use serde_json::{Value, json};
@@ -183,6 +183,23 @@ async fn a_client_that_does_not_begin_is_closed_and_one_that_leaves_ends_its_cal
 }
 
 #[tokio::test]
+async fn the_end_that_a_client_asks_for_is_confirmed_and_ends_its_calls() {
+    let system = quiet().await;
+    let mut client = connect(&system.bff).await;
+    client.send(subscribe(GREETINGS)).await;
+    assert_eq!(client.next().await["type"], "next");
+    let mut open = system.greeters[0].open();
+    assert!(client.leave().await);
+    soon(open.wait_for(|open| *open == 0)).await.unwrap();
+    assert!(
+        Client::silent(system.bff.addr(), &[], PROTOCOL)
+            .await
+            .leave()
+            .await
+    );
+}
+
+#[tokio::test]
 async fn a_page_of_another_site_opens_no_connection() {
     let system = quiet().await;
     let status = async |headers: &[(&'static str, String)]| {
@@ -214,6 +231,53 @@ async fn queries_over_a_connection_have_the_deadline_of_requests() {
     let next = client.next().await;
     let error = &next["payload"]["errors"][0];
     assert_eq!(error["extensions"]["code"], "UPSTREAM_TIMEOUT", "{next}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_connection_that_does_not_read_holds_nobody_else_up() {
+    let system = System::start(1).await;
+    system.greeters[0].script(|script| script.greetings = 50);
+    let bff = std::sync::Arc::new(system.bff);
+    let mut client = connect(&bff).await;
+    let name = "x".repeat(900 << 10);
+    let query = "subscription($name: String!) { greetings(name: $name) { message } }";
+    for id in 0..8 {
+        let payload = json!({ "query": query, "variables": { "name": name } });
+        client
+            .send(json!({ "id": id.to_string(), "type": "subscribe", "payload": payload }))
+            .await;
+    }
+    let slow = async || {
+        let (_, page) = bff.get("/metrics").await;
+        let line = page
+            .lines()
+            .find(|line| line.starts_with("bff_http_streams_slow_total"));
+        line.and_then(|line| line.rsplit(' ').next()?.parse::<f64>().ok())
+            .unwrap_or_default()
+    };
+    let load = Load::clients(&bff, 2);
+    let mut pace = tokio::time::interval(Duration::from_millis(20));
+    // The socket itself takes some of them.
+    soon(async {
+        while slow().await < 6.0 {
+            pace.tick().await;
+        }
+    })
+    .await;
+    load.wait_for(200).await;
+    assert_eq!(load.failures().await, 0);
+    // Once it reads again it learns what has become of them.
+    let mut told = 0;
+    while told < 6 {
+        let message = client.next().await;
+        if message["type"] == "error" {
+            assert_eq!(
+                message["payload"][0]["extensions"]["code"], "OVERLOADED",
+                "{message}"
+            );
+            told += 1;
+        }
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

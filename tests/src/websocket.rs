@@ -72,6 +72,25 @@ impl Client {
         closed.expect("it is closed in time")
     }
 
+    /// Closes the connection; whether the server has confirmed it (RFC 6455, 7.1.5).
+    ///
+    /// # Panics
+    /// When nothing comes of it.
+    pub async fn leave(mut self) -> bool {
+        self.0.close(None).await.expect("the connection is open");
+        let ended = async {
+            loop {
+                match self.0.next().await {
+                    Some(Ok(_)) => {}
+                    Some(Err(_)) => return false,
+                    None => return true,
+                }
+            }
+        };
+        let ended = timeout(Duration::from_secs(10), ended).await;
+        ended.expect("it ends in time")
+    }
+
     /// Sends a frame as it is.
     ///
     /// # Panics

@@ -87,6 +87,8 @@ pub(crate) struct Refused(pub(crate) Vec<ServerError>);
 pub(crate) enum Takes {
     /// Those that change nothing and have one answer.
     Queries,
+    /// Those that change nothing.
+    Reads,
     /// Those that have one answer.
     OneAnswer,
     /// All.
@@ -149,11 +151,12 @@ pub(crate) fn execute_stream(
     executable: &Executable,
     execution: &Execution,
     mut request: Request,
+    takes: Takes,
     session: Arc<Data>,
     timeout: std::time::Duration,
     parent: &Span,
 ) -> Result<impl Stream<Item = Response> + Send + use<>, Refused> {
-    let operation = Operation::start(executable, execution, &mut request, Takes::All, parent);
+    let operation = Operation::start(executable, execution, &mut request, takes, parent);
     if let Some(mut refusal) = operation.refused() {
         operation.answer(&mut refusal);
         operation.finish();

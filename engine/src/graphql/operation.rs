@@ -176,10 +176,11 @@ impl Drop for Operation {
 /// Why an operation of this kind does not come this way, if it does not.
 fn not_taken(kind: &str, takes: Takes) -> Option<&'static str> {
     match (kind, takes) {
-        ("subscription", Takes::Queries | Takes::OneAnswer) => {
-            Some("Subscriptions are served over WebSocket: graphql-transport-ws.")
-        }
-        ("mutation", Takes::Queries) => Some("Mutations are sent by POST."),
+        ("subscription", Takes::Queries | Takes::OneAnswer) => Some(
+            "Subscriptions are served over WebSocket (graphql-transport-ws), or by POST as \
+                 text/event-stream.",
+        ),
+        ("mutation", Takes::Queries | Takes::Reads) => Some("Mutations are sent by POST."),
         _ => None,
     }
 }

@@ -7,6 +7,7 @@ mod graphql;
 pub(crate) mod health;
 mod incoming;
 mod metrics;
+mod outbox;
 mod parameters;
 mod serve;
 mod trace;

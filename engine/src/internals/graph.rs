@@ -103,8 +103,15 @@ impl Graph {
         let span = Span::default();
         let timeout = std::time::Duration::from_secs(60);
         let session = Arc::default();
-        let answers =
-            graphql::execute_stream(executable, execution, request, session, timeout, &span);
+        let answers = graphql::execute_stream(
+            executable,
+            execution,
+            request,
+            Takes::All,
+            session,
+            timeout,
+            &span,
+        );
         let answers: Vec<_> = match answers {
             Ok(answers) => answers.collect().await,
             Err(refused) => vec![Response::from_errors(refused.0)],

@@ -1,7 +1,8 @@
-//! `/graphql` by POST, GET and WebSocket, and the playground at `/`: GraphQL over HTTP, as the
+//! `/graphql` by POST and GET, also as events, and the door to WebSockets, and the playground at `/`: GraphQL over HTTP, as the
 //! specification of that name has it.
 
 mod body;
+mod events;
 mod negotiate;
 mod origin;
 mod refusal;
@@ -122,10 +123,12 @@ impl Endpoint {
         let wish = wish.filter(|wish| *wish < self.request_timeout);
         let deadline = came + wish.unwrap_or(self.request_timeout);
         let takes = match parts.method {
+            Method::POST if form == Form::Events => Takes::All,
             Method::POST => Takes::OneAnswer,
             Method::GET if origin::may_be_forged(headers) => {
                 return Err(Refusal::new(StatusCode::FORBIDDEN, origin::FORGED));
             }
+            Method::GET if form == Form::Events => Takes::Reads,
             Method::GET => Takes::Queries,
             _ => {
                 let problem = "Send requests by POST, queries also by GET.";
@@ -141,17 +144,38 @@ impl Endpoint {
         };
         let mut data = session(&served, &self.data, &incoming).map_err(Refusal::bad_request)?;
         let parameters = match takes {
-            Takes::Queries => Parameters::of_url(parts.uri.query().unwrap_or_default())?,
+            Takes::Queries | Takes::Reads => {
+                Parameters::of_url(parts.uri.query().unwrap_or_default())?
+            }
             _ => Parameters::of_json(&body::read(headers, body, deadline).await?)?,
         };
+        let mut request: Request = parameters.into_request()?;
+        let (executable, execution) = (&served.executable, &self.execution);
+        if form == Form::Events {
+            let session = Arc::new(data);
+            let timeout = deadline.saturating_duration_since(Instant::now());
+            let answers = graphql::execute_stream(
+                executable, execution, request, takes, session, timeout, span,
+            );
+            return match answers {
+                Ok(answers) => {
+                    let (lifecycle, counts) = (self.lifecycle.clone(), self.sockets.clone());
+                    Ok(events::respond(answers, lifecycle, counts))
+                }
+                Err(refused) => {
+                    let response = async_graphql::Response::from_errors(refused.0);
+                    let executed = Executed::No;
+                    let completed = Completed { response, executed };
+                    respond(completed, Form::Response)
+                }
+            };
+        }
         data.insert(CallOptions {
             deadline: Some(deadline),
             client_deadline: wish.is_some(),
             ..CallOptions::default()
         });
-        let mut request: Request = parameters.into_request()?;
         request.data = data;
-        let (executable, execution) = (&served.executable, &self.execution);
         let completed = graphql::execute(executable, execution, request, takes, span).await;
         respond(completed, form)
     }

@@ -1,14 +1,12 @@
 //! A request that is not executed because of how it came: an answer in GraphQL's form, with HTTP's status.
 
+use super::negotiate::Form;
+use crate::graphql::{Code, Completed, Executed};
 use axum::{
     body::Body,
     http::{HeaderValue, StatusCode, header},
     response::Response,
 };
-use serde_json::json;
-
-use super::negotiate::Form;
-use crate::graphql::Code;
 
 /// Why, and what to do.
 #[derive(Debug, PartialEq, Eq)]
@@ -35,9 +33,10 @@ impl Refusal {
             status if status.is_server_error() => Code::Internal,
             _ => Code::BadUserInput,
         };
-        let extensions = json!({ "code": code.as_str() });
-        let body = json!({ "errors": [{ "message": message, "extensions": extensions }] });
-        let mut response = Response::new(Body::from(body.to_string()));
+        let response = async_graphql::Response::from_errors(vec![code.error(message, None)]);
+        let executed = Executed::No;
+        let body = serde_json::to_vec(&Completed { response, executed }).unwrap_or_default();
+        let mut response = Response::new(Body::from(body));
         *response.status_mut() = status;
         let form = match form {
             Form::Events => Form::Json,

@@ -13,12 +13,12 @@ use tokio::{
 use tokio_util::task::AbortOnDropHandle;
 
 use super::{
+    super::outbox::{Full, Out, Outbox},
     super::parameters::Parameters,
     Connection,
     message::{Close, PROTOCOL, Said, Told, read},
-    outbox::{Full, Out, Outbox},
 };
-use crate::graphql::{self, Refused};
+use crate::graphql::{self, Refused, Takes};
 
 /// How often a client is asked whether it is there; one that says nothing until the next time is not.
 const PING: Duration = Duration::from_secs(25);
@@ -58,17 +58,17 @@ pub(super) async fn serve(socket: WebSocket, connection: Connection) {
     let (mut ask, mut heard) = (began + PING, true);
     let close = loop {
         if !acceptable {
-            break Close::NOT_ACCEPTABLE;
+            break Some(Close::NOT_ACCEPTABLE);
         }
         let said = select! {
             biased;
             () = client.connection.lifecycle.closing() => {
                 client.complete_all();
-                break Close::GOING_AWAY;
+                break Some(Close::GOING_AWAY);
             }
             // What is sent does not leave any more.
             _ = &mut writer => return,
-            () = sleep_until(no_init), if client.session.is_none() => break Close::NO_INIT,
+            () = sleep_until(no_init), if client.session.is_none() => break Some(Close::NO_INIT),
             () = sleep_until(ask) => {
                 if !heard || client.outbox.reply(Out::Ping).is_err() {
                     return;
@@ -78,15 +78,16 @@ pub(super) async fn serve(socket: WebSocket, connection: Connection) {
             }
             message = messages.next() => match message {
                 Some(Ok(Message::Text(text))) => read(text.as_str()),
-                Some(Ok(Message::Binary(_))) => break Close::NOT_TEXT,
+                Some(Ok(Message::Binary(_))) => break Some(Close::NOT_TEXT),
                 // Answered by the library, or an answer.
                 Some(Ok(Message::Ping(_) | Message::Pong(_))) => {
                     heard = true;
                     continue;
                 }
-                Some(Ok(Message::Close(_))) | None => return,
+                Some(Ok(Message::Close(_))) => break None,
+                None => return,
                 Some(Err(error)) => match too_large(&error) {
-                    true => break Close::TOO_LARGE,
+                    true => break Some(Close::TOO_LARGE),
                     false => return,
                 },
             },
@@ -94,14 +95,20 @@ pub(super) async fn serve(socket: WebSocket, connection: Connection) {
         heard = true;
         match said.map(|said| client.said(said)) {
             Ok(ControlFlow::Continue(())) => {}
-            Ok(ControlFlow::Break(close)) | Err(close) => break close,
+            Ok(ControlFlow::Break(close)) | Err(close) => break Some(close),
         }
     };
-    client.outbox.close(close);
+    // The library confirms an end that the client has asked for.
+    let ours = close.is_some();
+    if let Some(close) = close {
+        client.outbox.close(close);
+    }
     drop(client);
     // It is sent, and the client agrees: otherwise it might never read it.
     let goodbye = async {
-        let _ = writer.await;
+        if ours {
+            let _ = writer.await;
+        }
         while let Some(Ok(_)) = messages.next().await {}
     };
     let _ = timeout(GOODBYE, goodbye).await;
@@ -251,26 +258,17 @@ struct Started {
     running: Running,
 }
 
-/// An operation that is counted for as long as it runs.
-struct Counted(opentelemetry::metrics::UpDownCounter<i64>);
-
-impl Drop for Counted {
-    fn drop(&mut self) {
-        self.0.add(-1, &[]);
-    }
-}
-
 impl Started {
     async fn run(self, request: async_graphql::Request, session: Arc<Data>) {
         let connection = &self.connection;
-        connection.counts.open.add(1, &[]);
-        let _counted = Counted(connection.counts.open.clone());
+        let _open = connection.counts.open();
         let served = connection.served.load_full();
         let span = connection.operation();
         let started = graphql::execute_stream(
             &served.executable,
             &connection.execution,
             request,
+            Takes::All,
             session,
             connection.request_timeout,
             &span,
@@ -290,7 +288,7 @@ impl Started {
                 Some(Ok(())) => {}
                 None => return,
                 Some(Err(Full)) => {
-                    connection.counts.slow.add(1, &[]);
+                    connection.counts.slow();
                     let errors = graphql::slow_client();
                     let payload = errors.as_slice();
                     self.outbox.forget(id);

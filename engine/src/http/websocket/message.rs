@@ -68,7 +68,7 @@ impl Told<'_> {
 
 /// Why a connection is closed.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Close {
+pub(in crate::http) struct Close {
     pub(super) code: u16,
     pub(super) reason: Cow<'static, str>,
 }
@@ -81,7 +81,9 @@ impl Close {
         }
     }
 
-    pub(super) const GOING_AWAY: Self = Self::new(1001, "Going away");
+    /// All is said.
+    pub(in crate::http) const DONE: Self = Self::new(1000, "Done");
+    pub(in crate::http) const GOING_AWAY: Self = Self::new(1001, "Going away");
     pub(super) const TOO_LARGE: Self = Self::new(1009, "Message too large");
     pub(super) const UNAUTHORIZED: Self = Self::new(4401, "Unauthorized");
     pub(super) const NOT_ACCEPTABLE: Self = Self::new(4406, "Subprotocol not acceptable");

@@ -2,7 +2,6 @@
 
 mod connection;
 mod message;
-mod outbox;
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
@@ -19,14 +18,15 @@ use opentelemetry::{
 };
 use serde_json::Value;
 
-use self::message::{Close, PROTOCOL};
+pub(super) use self::message::Close;
+use self::message::PROTOCOL;
 use super::{Incoming, Lifecycle, RequestData, Served, graphql::session};
 use crate::{graphql::Execution, telemetry::trace::Span};
 
 /// Bytes of a message.
 const MAX_MESSAGE: usize = 1 << 20;
 
-/// What is counted of operations over WebSocket.
+/// What is counted of operations with many answers.
 #[derive(Clone, Debug)]
 pub(crate) struct SocketCounts {
     open: UpDownCounter<i64>,
@@ -37,16 +37,38 @@ impl SocketCounts {
     pub(crate) fn new(meter: &Meter) -> Self {
         Self {
             open: meter
-                .i64_up_down_counter("bff.websocket.operations")
-                .with_description("Operations that run over WebSocket: subscriptions, mostly.")
+                .i64_up_down_counter("bff.http.streams")
+                .with_description("Operations that run over WebSockets and as server-sent events.")
                 .build(),
             slow: meter
-                .u64_counter("bff.websocket.slow_clients")
+                .u64_counter("bff.http.streams.slow")
                 .with_description(
                     "Operations that ended because their client did not read what came.",
                 )
                 .build(),
         }
+    }
+}
+
+/// An operation that is counted for as long as it runs.
+pub(super) struct Open(UpDownCounter<i64>);
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.add(-1, &[]);
+    }
+}
+
+impl SocketCounts {
+    /// One more runs.
+    pub(super) fn open(&self) -> Open {
+        self.open.add(1, &[]);
+        Open(self.open.clone())
+    }
+
+    /// One has ended because its client did not read.
+    pub(super) fn slow(&self) {
+        self.slow.add(1, &[]);
     }
 }
 

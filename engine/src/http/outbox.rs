@@ -5,7 +5,7 @@ use std::collections::{HashMap, VecDeque};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
-use super::message::Close;
+use super::websocket::Close;
 
 /// Bytes that may wait of one operation. Its first message is taken whatever its size.
 const WAITING: usize = 1 << 20;
@@ -17,7 +17,7 @@ const REPLIES: usize = 1000;
 
 /// A message on its way.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Out {
+pub(in crate::http) enum Out {
     Text(String),
     /// Asks whether somebody is there.
     Ping,
@@ -27,10 +27,10 @@ pub(super) enum Out {
 
 /// There is no room.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Full;
+pub(in crate::http) struct Full;
 
 #[derive(Debug, Default)]
-pub(super) struct Outbox {
+pub(in crate::http) struct Outbox {
     queue: Mutex<Queue>,
     came: Notify,
 }
@@ -61,7 +61,7 @@ impl Outbox {
     ///
     /// # Errors
     /// [`Full`]: so much waits of it already that its client does not read.
-    pub(super) fn event(&self, id: &str, text: String) -> Result<(), Full> {
+    pub(in crate::http) fn event(&self, id: &str, text: String) -> Result<(), Full> {
         let mut queue = self.queue.lock();
         let weight = text.len() + MESSAGE;
         let waiting = queue.waiting.entry(id.to_owned()).or_default();
@@ -74,7 +74,7 @@ impl Outbox {
     }
 
     /// Adds the last message of the operation `id`.
-    pub(super) fn last(&self, id: &str, text: String) {
+    pub(in crate::http) fn last(&self, id: &str, text: String) {
         let mut queue = self.queue.lock();
         queue.waiting.remove(id);
         self.add(&mut queue, Of::End, Out::Text(text));
@@ -84,7 +84,7 @@ impl Outbox {
     ///
     /// # Errors
     /// [`Full`]: the client asks for answers that it does not read.
-    pub(super) fn reply(&self, out: Out) -> Result<(), Full> {
+    pub(in crate::http) fn reply(&self, out: Out) -> Result<(), Full> {
         let mut queue = self.queue.lock();
         if queue.replies >= REPLIES {
             return Err(Full);
@@ -95,7 +95,7 @@ impl Outbox {
     }
 
     /// Takes back what waits of the operation `id`: its client does not want it any more.
-    pub(super) fn forget(&self, id: &str) {
+    pub(in crate::http) fn forget(&self, id: &str) {
         let mut queue = self.queue.lock();
         queue.waiting.remove(id);
         let is = |of: &Of| matches!(of, Of::Operation(of) if of == id);
@@ -103,7 +103,7 @@ impl Outbox {
     }
 
     /// Closes the connection once what waits is sent. What comes later is not.
-    pub(super) fn close(&self, close: Close) {
+    pub(in crate::http) fn close(&self, close: Close) {
         let mut queue = self.queue.lock();
         self.add(&mut queue, Of::End, Out::Close(close));
         queue.closing = true;
@@ -117,7 +117,7 @@ impl Outbox {
     }
 
     /// The next message to send.
-    pub(super) async fn next(&self) -> Out {
+    pub(in crate::http) async fn next(&self) -> Out {
         loop {
             if let Some(out) = self.take() {
                 return out;

@@ -1,0 +1,101 @@
+//! An operation's answers as server-sent events: graphql-sse's "distinct connections mode"
+//! (github.com/enisdenjo/graphql-sse, PROTOCOL.md).
+
+use std::{convert::Infallible, sync::Arc, time::Duration};
+
+use async_graphql::Response as Answer;
+use axum::{
+    body::{Body, Bytes},
+    http::{
+        HeaderValue,
+        header::{CACHE_CONTROL, CONTENT_TYPE},
+    },
+    response::Response,
+};
+use futures_util::{Stream, StreamExt, stream};
+use tokio::{select, time::timeout};
+use tokio_util::task::AbortOnDropHandle;
+
+use super::{
+    super::{
+        Lifecycle, SocketCounts,
+        outbox::{Full, Out, Outbox},
+        websocket::Close,
+    },
+    negotiate::Form,
+};
+use crate::graphql;
+
+/// How often a comment is sent when there is nothing else: who does not get it knows that nobody is there,
+/// and proxies keep the connection.
+const KEEP_ALIVE: Duration = Duration::from_secs(12);
+
+/// The only operation of its outbox.
+const ID: &str = "";
+
+/// The response that sends `answers` as they come, until they end or the program does.
+pub(super) fn respond(
+    answers: impl Stream<Item = Answer> + Send + 'static,
+    lifecycle: Lifecycle,
+    counts: SocketCounts,
+) -> Response {
+    let outbox = Arc::new(Outbox::default());
+    let filling = fill(answers, Arc::clone(&outbox), lifecycle, counts);
+    // Ends with the body: the client has left then, or all is sent.
+    let filling = AbortOnDropHandle::new(tokio::spawn(filling));
+    let events = stream::unfold(
+        (outbox, filling, false),
+        async |(outbox, filling, ended)| {
+            if ended {
+                return None;
+            }
+            let (text, ended) = match timeout(KEEP_ALIVE, outbox.next()).await {
+                Ok(Out::Text(text)) => (text, false),
+                Ok(Out::Ping) | Err(_) => (":\n\n".to_owned(), false),
+                Ok(Out::Close(_)) => ("event: complete\ndata:\n\n".to_owned(), true),
+            };
+            let text = Ok::<_, Infallible>(Bytes::from(text));
+            Some((text, (outbox, filling, ended)))
+        },
+    );
+    let mut response = Response::new(Body::from_stream(events));
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, Form::Events.content_type());
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+    // What nginx asks for to send things as they come.
+    headers.insert("x-accel-buffering", HeaderValue::from_static("no"));
+    response
+}
+
+async fn fill(
+    answers: impl Stream<Item = Answer>,
+    outbox: Arc<Outbox>,
+    lifecycle: Lifecycle,
+    counts: SocketCounts,
+) {
+    let _open = counts.open();
+    let mut answers = std::pin::pin!(answers);
+    loop {
+        let answer = select! {
+            answer = answers.next() => answer,
+            () = lifecycle.closing() => None,
+        };
+        let Some(answer) = answer else {
+            break;
+        };
+        if let Err(Full) = outbox.event(ID, event(&answer)) {
+            counts.slow();
+            outbox.forget(ID);
+            let told = Answer::from_errors(graphql::slow_client().into());
+            outbox.last(ID, event(&told));
+            break;
+        }
+    }
+    outbox.close(Close::DONE);
+}
+
+/// One answer. JSON has no line ends of its own.
+fn event(answer: &Answer) -> String {
+    let json = serde_json::to_string(answer).unwrap_or_default();
+    format!("event: next\ndata: {json}\n\n")
+}
