@@ -22,13 +22,13 @@ use crate::{
     },
     graphql::{Execution, SchemaSource},
     http::{
-        self, Counts, Incoming, Lifecycle, Parts, RequestData, Served, SocketCounts,
-        health::Readiness,
+        self, Counts, InFlight, Incoming, Lifecycle, Origins, Parts, RequestData, Served,
+        SocketCounts, health::Readiness,
     },
     rate_limit::{self, Limiter},
     resilience::{Stack, breaker::BreakerChange},
     shutdown::{self, Ending},
-    telemetry::{metrics::Metrics, trace::Tracing},
+    telemetry::{self, metrics::Metrics, trace::Tracing},
     upstream::{Description, Hooks, Upstream, Upstreams},
 };
 
@@ -290,6 +290,7 @@ impl Server {
                 .build(),
         };
         config::register(&meter, &live);
+        telemetry::register(&meter);
         let reload = Reload::new(bff.schema, &config.rules(), upstreams, tracing.clone());
         rate_limit::register(&meter, &reload.limiter);
         let readiness = Readiness::new(
@@ -308,6 +309,8 @@ impl Server {
             config: Arc::new(live.clone()),
             request_timeout: config.http.request_timeout,
             header_timeout: config.http.header_timeout,
+            origins: Origins::new(config.http.cors.as_ref()),
+            in_flight: InFlight::new(config.http.max_in_flight, &meter),
             lifecycle: lifecycle.clone(),
             sockets,
             playground: config.graphql.playground,

@@ -417,3 +417,124 @@ async fn events_end_when_their_reader_leaves_and_are_completed_by_a_stop() {
     drop(stays);
     soon(stopping).await.unwrap();
 }
+
+#[tokio::test]
+async fn pages_of_configured_origins_may_call_and_no_others() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(
+        file.path(),
+        "[http.cors]\norigins = ['https://app.example']\n",
+    )
+    .unwrap();
+    let bff = TestBff::builder().file(file.path()).start().await;
+    let preflight = async |origin: &str| {
+        let asked = ask(&bff, Method::OPTIONS, &[])
+            .header("origin", origin)
+            .header("access-control-request-method", "POST")
+            .header(
+                "access-control-request-headers",
+                "content-type,authorization",
+            );
+        asked.got().await.headers
+    };
+    let allowed = preflight("https://app.example").await;
+    assert_eq!(
+        allowed["access-control-allow-origin"],
+        "https://app.example"
+    );
+    assert_eq!(allowed["access-control-allow-credentials"], "true");
+    assert_eq!(
+        allowed["access-control-allow-headers"],
+        "content-type,authorization"
+    );
+    let other = preflight("https://evil.example").await;
+    assert!(other.get("access-control-allow-origin").is_none());
+    let query = json!({ "query": "{ __typename }" });
+    let got = post(&bff)
+        .header("origin", "https://app.example")
+        .json(&query)
+        .got()
+        .await;
+    assert_eq!(
+        got.headers["access-control-allow-origin"],
+        "https://app.example"
+    );
+    assert_eq!(got.body["data"]["__typename"], "Query");
+    let get = |origin: &str| {
+        let asked = ask(&bff, Method::GET, &[("query", "{ __typename }")]);
+        asked.header("origin", origin).header("cookie", "a=b")
+    };
+    assert_eq!(get("https://app.example").got().await.status, 200);
+    assert_eq!(get("https://evil.example").got().await.status, 403);
+    // Whoever may not is told so where no browser asks first.
+    let none = TestBff::builder().start().await;
+    let got = ask(&none, Method::OPTIONS, &[]).got().await;
+    assert_eq!(got.status, 405);
+}
+
+#[tokio::test]
+async fn more_requests_than_may_be_in_flight_are_told_to_come_back() {
+    let system = System::with(1, |bff| bff.set("http.max_in_flight", 2)).await;
+    let greeter = &system.greeters[0];
+    greeter.script(|script| script.latency = std::time::Duration::from_secs(20));
+    let addr = system.bff.addr();
+    let asking: Vec<_> = (0..2)
+        .map(|_| tokio::spawn(async move { TestBff::at(addr).greets().await }))
+        .collect();
+    let mut pace = tokio::time::interval(std::time::Duration::from_millis(5));
+    soon(async {
+        while greeter.call_count() < 2 {
+            pace.tick().await;
+        }
+    })
+    .await;
+    let query = json!({ "query": "{ __typename }" });
+    let got = post(&system.bff).json(&query).got().await;
+    assert_eq!((got.status.as_u16(), got.code()), (503, "OVERLOADED"));
+    assert_eq!(got.headers["retry-after"], "1");
+    // Whoever leaves gives the place back.
+    asking.iter().for_each(tokio::task::JoinHandle::abort);
+    soon(async {
+        while post(&system.bff).json(&query).got().await.status != 200 {
+            pace.tick().await;
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_document_that_was_sent_once_is_asked_for_by_its_hash() {
+    let system = System::start(0).await;
+    let hash = "7f56e67dd21ab3f30d1ff8b7bed08893f0a0db86449836189b361dd1e56ddb4b";
+    let extensions = json!({ "persistedQuery": { "version": 1, "sha256Hash": hash } });
+    let by_hash = json!({ "extensions": extensions });
+    for (accept, status) in [
+        ("application/json", 200),
+        ("application/graphql-response+json", 400),
+    ] {
+        let got = post(&system.bff)
+            .header("accept", accept)
+            .json(&by_hash)
+            .got()
+            .await;
+        assert_eq!(got.status, status);
+        let known = (got.code(), got.message());
+        assert_eq!(
+            known,
+            ("PERSISTED_QUERY_NOT_FOUND", "PersistedQueryNotFound")
+        );
+    }
+    let wrong = json!({ "query": "{ other }", "extensions": extensions });
+    let got = post(&system.bff).json(&wrong).got().await;
+    assert_eq!((got.status.as_u16(), got.code()), (400, "BAD_USER_INPUT"));
+    let with = json!({ "query": "{ __typename }", "extensions": extensions });
+    for asked in [with, by_hash] {
+        let got = post(&system.bff).json(&asked).got().await;
+        assert_eq!(got.body["data"]["__typename"], "Query", "{got:?}");
+    }
+    let extensions = extensions.to_string();
+    let got = ask(&system.bff, Method::GET, &[("extensions", &extensions)])
+        .got()
+        .await;
+    assert_eq!(got.body["data"]["__typename"], "Query", "{got:?}");
+}

@@ -4,11 +4,14 @@ use std::time::Duration;
 
 use bff_tests::{
     Load, TestBff,
-    fixtures::consul::{ConsulFixture, Health},
+    fixtures::{
+        consul::{ConsulFixture, Health},
+        greeter::GreeterFixture,
+    },
 };
 use nix::sys::signal::Signal;
 
-use crate::support::{greeter_process, processes};
+use crate::support::{dev, greeter_process, processes, soon};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn killing_one_of_three_instances_in_mid_flight_loses_no_query() {
@@ -50,4 +53,55 @@ async fn a_greeter_told_to_fail_fails_as_told() {
         answer["errors"][0]["extensions"]["grpcStatus"], "NOT_FOUND",
         "{answer}"
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_log_that_nobody_reads_loses_lines_and_holds_nothing_up() {
+    use std::process::Stdio;
+
+    use tokio::io::{AsyncBufReadExt, BufReader};
+
+    let greeter = GreeterFixture::start().await.unwrap();
+    let endpoints = format!(
+        "upstreams.greeter.endpoints=[\"http://{}\"]",
+        greeter.addr()
+    );
+    let mut child = tokio::process::Command::new(dev())
+        .args(["bff", "run", "--listen", "127.0.0.1:0", "--set", &endpoints])
+        .args([
+            "--set",
+            "consul.register=false",
+            "--set",
+            "log.filter=trace",
+        ])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap();
+    let mut line = String::new();
+    let mut stdout = BufReader::new(child.stdout.take().unwrap());
+    soon(stdout.read_line(&mut line)).await.unwrap();
+    let addr = line.trim().strip_prefix("listening on ").unwrap();
+    let bff = TestBff::at(addr.parse().unwrap());
+    // Standard error is a pipe that takes 64 KiB, and each call has dozens of lines.
+    let lost = async {
+        loop {
+            for _ in 0..20 {
+                assert!(bff.greets().await);
+            }
+            let (status, page) = bff.get("/metrics").await;
+            assert_eq!(status, 200);
+            let line = page
+                .lines()
+                .find(|line| line.starts_with("bff_log_lost_total"));
+            let lost = line.and_then(|line| line.rsplit(' ').next()?.parse().ok());
+            if lost.is_some_and(|lost: f64| lost > 0.0) {
+                return;
+            }
+        }
+    };
+    soon(lost).await;
+    assert_eq!(bff.get("/livez").await.0, 200);
 }

@@ -176,6 +176,7 @@ async fn f27_a_stop_says_so_first_serves_on_and_lets_requests_finish() {
     let system = System::with(1, |bff| {
         bff.set("http.drain_delay", "1s")
             .set("consul.register", true)
+            .set("http.header_timeout", "5m")
             .set("upstreams.greeter.timeout", "10s")
             .set("upstreams.greeter.attempt_timeout", "9s")
     })
@@ -203,6 +204,8 @@ async fn f27_a_stop_says_so_first_serves_on_and_lets_requests_finish() {
     let mut keeps = Raw::connect(addr).await;
     assert!(!keeps.livez().await.contains("connection: close"));
     greeter.script(|script| script.latency = Duration::ZERO);
+    // As browsers do, which connect before they know what to ask.
+    let mut silent = Raw::connect(addr).await;
     let stopping = tokio::spawn(system.bff.stop());
     // Not ready, not in Consul, and serving whoever does not know it yet.
     client.wait_readyz(|status, _| status == 503).await;
@@ -211,6 +214,7 @@ async fn f27_a_stop_says_so_first_serves_on_and_lets_requests_finish() {
     assert_eq!(reqwest::get(&url).await.unwrap().status(), 503);
     // What was kept open is closed, politely.
     soon(keeps.closed()).await;
+    soon(silent.closed()).await;
     for request in requests {
         assert!(request.await.unwrap());
     }

@@ -22,6 +22,8 @@ pub(crate) enum Code {
     ValidationFailed,
     /// The document has no such operation, or several and none is named.
     OperationResolution,
+    /// The hash stands for no document that is known: the client sends it along.
+    PersistedQueryNotFound,
     /// An upstream does not know who asks.
     Unauthenticated,
     /// An upstream does not let this client do it.
@@ -50,6 +52,7 @@ impl Code {
             Self::ParseFailed => "GRAPHQL_PARSE_FAILED",
             Self::ValidationFailed => "GRAPHQL_VALIDATION_FAILED",
             Self::OperationResolution => "OPERATION_RESOLUTION_FAILURE",
+            Self::PersistedQueryNotFound => "PERSISTED_QUERY_NOT_FOUND",
             Self::Unauthenticated => "UNAUTHENTICATED",
             Self::Forbidden => "FORBIDDEN",
             Self::UpstreamUnavailable => "UPSTREAM_UNAVAILABLE",
@@ -65,11 +68,12 @@ impl Code {
 
 impl Code {
     /// Every code.
-    const ALL: [Self; 13] = [
+    const ALL: [Self; 14] = [
         Self::BadUserInput,
         Self::ParseFailed,
         Self::ValidationFailed,
         Self::OperationResolution,
+        Self::PersistedQueryNotFound,
         Self::Unauthenticated,
         Self::Forbidden,
         Self::UpstreamUnavailable,
@@ -93,6 +97,7 @@ impl Code {
             | Self::ParseFailed
             | Self::ValidationFailed
             | Self::OperationResolution
+            | Self::PersistedQueryNotFound
             | Self::Unauthenticated
             | Self::Forbidden
             | Self::RateLimited => true,

@@ -6,6 +6,7 @@ use std::{
 };
 
 use garde::Validate;
+use http::HeaderValue;
 use serde::{Deserialize, Serialize};
 
 use crate::types::{ms, secs, within};
@@ -36,6 +37,13 @@ pub(crate) struct Config {
     #[serde(with = "humantime_serde")]
     #[garde(custom(within(secs(1)..=secs(3600))))]
     pub(crate) idle_timeout: Duration,
+    /// Requests that may be executed at one time; further ones are answered 503.
+    #[garde(range(min = 1, max = 1_000_000))]
+    pub(crate) max_in_flight: usize,
+    /// Pages of other origins; absent: they get nothing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[garde(dive)]
+    pub(crate) cors: Option<CorsConfig>,
     /// How long everything is served as before after a stop signal: whoever sends requests learns of it
     /// later.
     #[serde(with = "humantime_serde")]
@@ -47,6 +55,54 @@ pub(crate) struct Config {
     pub(crate) drain_timeout: Duration,
 }
 
+/// Pages of other origins that may send requests and open WebSockets.
+#[derive(Clone, Debug, Deserialize, Serialize, Validate)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct CorsConfig {
+    /// Their origins.
+    #[garde(length(min = 1, max = 1000))]
+    pub(crate) origins: Vec<Origin>,
+}
+
+/// Where a page comes from: scheme, host and, where it is not the scheme's own, port.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Validate)]
+#[serde(try_from = "String", into = "String")]
+pub(crate) struct Origin(#[garde(skip)] HeaderValue);
+
+impl Origin {
+    /// As browsers send it.
+    pub(crate) fn header(&self) -> &HeaderValue {
+        &self.0
+    }
+}
+
+impl From<Origin> for String {
+    fn from(origin: Origin) -> Self {
+        origin.0.to_str().unwrap_or_default().to_owned()
+    }
+}
+
+impl TryFrom<String> for Origin {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        let wrong =
+            || format!("`{text}` is no origin; write it like https://app.example, without a path");
+        let uri: http::Uri = text.parse().map_err(|_| wrong())?;
+        let plain = matches!(uri.scheme_str(), Some("http" | "https"))
+            && uri.host().is_some()
+            && text
+                .split_once("://")
+                .is_some_and(|(_, rest)| !rest.contains(['/', '@', '?']));
+        if !plain {
+            return Err(wrong());
+        }
+        // Browsers write it in small letters.
+        let header = HeaderValue::try_from(text.to_ascii_lowercase()).map_err(|_| wrong())?;
+        Ok(Self(header))
+    }
+}
+
 impl Default for Config {
     fn default() -> Self {
         Self {
@@ -56,8 +112,39 @@ impl Default for Config {
             max_connections_per_client: 5_000,
             header_timeout: Duration::from_secs(10),
             idle_timeout: Duration::from_secs(75),
+            max_in_flight: 2_000,
+            cors: None,
             drain_delay: Duration::from_secs(5),
             drain_timeout: Duration::from_secs(20),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_origin_is_what_browsers_send() {
+        let of = |text: &str| Origin::try_from(text.to_owned());
+        assert_eq!(
+            of("https://App.example").unwrap().header(),
+            "https://app.example"
+        );
+        assert_eq!(
+            of("http://localhost:5173").unwrap().header(),
+            "http://localhost:5173"
+        );
+        for wrong in [
+            "*",
+            "app.example",
+            "https://app.example/",
+            "https://a@b",
+            "ftp://a",
+            "null",
+            "",
+        ] {
+            assert!(of(wrong).is_err(), "{wrong}");
         }
     }
 }

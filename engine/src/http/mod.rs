@@ -9,6 +9,7 @@ mod incoming;
 mod metrics;
 mod outbox;
 mod parameters;
+mod persisted;
 mod serve;
 mod trace;
 mod websocket;
@@ -22,7 +23,7 @@ use tower_http::catch_panic::CatchPanicLayer;
 
 #[cfg(feature = "made-up")]
 pub(crate) use self::graphql::session;
-use self::health::Readiness;
+pub(crate) use self::graphql::{InFlight, Origins};
 pub use self::incoming::Incoming;
 pub(crate) use self::{
     config::Config,
@@ -31,6 +32,7 @@ pub(crate) use self::{
     serve::{Counts, Lifecycle, serve},
     websocket::SocketCounts,
 };
+use self::{health::Readiness, persisted::Persisted};
 use crate::{
     call::ForwardedHeader,
     graphql::{Executable, Execution},
@@ -83,7 +85,11 @@ pub(crate) struct Parts {
     pub(crate) header_timeout: Duration,
     /// Ends what outlives a request.
     pub(crate) lifecycle: Lifecycle,
-    /// Counts operations over WebSocket.
+    /// Origins whose pages may call.
+    pub(crate) origins: Origins,
+    /// Places for requests.
+    pub(crate) in_flight: InFlight,
+    /// Counts operations with many answers.
     pub(crate) sockets: SocketCounts,
     /// Whether `/` serves the playground.
     pub(crate) playground: bool,
@@ -119,6 +125,9 @@ pub(crate) fn router(parts: Parts) -> Router {
             header_timeout: parts.header_timeout,
             lifecycle: parts.lifecycle,
             sockets: parts.sockets,
+            origins: parts.origins,
+            in_flight: parts.in_flight,
+            persisted: Persisted::default(),
         }))
         .merge(configz::routes(parts.config))
         .merge(health::routes(parts.readiness))

@@ -3,6 +3,9 @@
 use async_graphql::{Extensions, Request, Variables};
 use serde::Deserialize;
 
+use super::persisted::{Extension, Persisted, Unusable};
+use crate::graphql::Code;
+
 /// As they come. What else there is says nothing to us.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
@@ -16,8 +19,32 @@ pub(super) struct Parameters {
 
 /// What is wrong with them, for whoever sent them.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0}")]
-pub(super) struct Wrong(String);
+#[error("{message}")]
+pub(super) struct Wrong {
+    pub(super) code: Code,
+    message: String,
+}
+
+impl Wrong {
+    fn new(message: impl Into<String>) -> Self {
+        let (code, message) = (Code::BadUserInput, message.into());
+        Self { code, message }
+    }
+}
+
+impl From<Unusable> for Wrong {
+    fn from(unusable: Unusable) -> Self {
+        match unusable {
+            // Clients know the protocol's answers by these words.
+            Unusable::Unknown => Self {
+                code: Code::PersistedQueryNotFound,
+                message: "PersistedQueryNotFound".to_owned(),
+            },
+            Unusable::Version => Self::new("Unsupported persisted query version"),
+            Unusable::OtherHash => Self::new("provided sha does not match query"),
+        }
+    }
+}
 
 impl Parameters {
     /// Those of a body.
@@ -26,11 +53,10 @@ impl Parameters {
     /// [`Wrong`], with the place.
     pub(super) fn of_json(body: &[u8]) -> Result<Self, Wrong> {
         if body.trim_ascii_start().first() == Some(&b'[') {
-            let problem = "Send one request at a time: this is a list.";
-            return Err(Wrong(problem.to_owned()));
+            return Err(Wrong::new("Send one request at a time: this is a list."));
         }
         serde_json::from_slice(body)
-            .map_err(|error| Wrong(format!("The body is no request of GraphQL: {error}.")))
+            .map_err(|error| Wrong::new(format!("The body is no request of GraphQL: {error}.")))
     }
 
     /// Those of a URL: `variables` and `extensions` are JSON there.
@@ -41,7 +67,7 @@ impl Parameters {
         let mut parameters = Self::default();
         for (name, value) in form_urlencoded::parse(query.as_bytes()) {
             let json = |error| {
-                Wrong(format!(
+                Wrong::new(format!(
                     "The parameter {name} is not the JSON it should be: {error}."
                 ))
             };
@@ -65,15 +91,24 @@ impl Parameters {
     /// The request that they are of.
     ///
     /// # Errors
-    /// [`Wrong`], without a query.
-    pub(super) fn into_request(self) -> Result<Request, Wrong> {
-        let Some(query) = self.query else {
-            let problem = "There is no query: send {\"query\": \"…\"}.";
-            return Err(Wrong(problem.to_owned()));
+    /// [`Wrong`], without a query, or with a hash that stands for none.
+    pub(super) fn into_request(self, persisted: &Persisted) -> Result<Request, Wrong> {
+        let extensions = self.extensions.unwrap_or_default();
+        let query = match extensions.get("persistedQuery") {
+            Some(extension) => {
+                let extension = async_graphql_value::from_value(extension.clone());
+                let extension: Extension = extension.map_err(|error| {
+                    Wrong::new(format!("The extension persistedQuery is none: {error}."))
+                })?;
+                persisted.document(&extension, self.query)?
+            }
+            None => self
+                .query
+                .ok_or_else(|| Wrong::new("There is no query: send {\"query\": \"…\"}."))?,
         };
         let mut request = Request::new(query).variables(self.variables.unwrap_or_default());
         request.operation_name = self.operation_name;
-        request.extensions = self.extensions.unwrap_or_default();
+        request.extensions = extensions;
         Ok(request)
     }
 }
@@ -83,7 +118,7 @@ mod tests {
     use super::*;
 
     fn of(body: &str) -> Result<Request, Wrong> {
-        Parameters::of_json(body.as_bytes())?.into_request()
+        Parameters::of_json(body.as_bytes())?.into_request(&Persisted::default())
     }
 
     #[test]
@@ -129,7 +164,7 @@ mod tests {
 
     #[test]
     fn in_a_url_the_objects_are_json() {
-        let of = |query: &str| Parameters::of_url(query)?.into_request();
+        let of = |query: &str| Parameters::of_url(query)?.into_request(&Persisted::default());
         let request =
             of("query=query%20Q+%7B%20a%20%7D&operationName=Q&variables=%7B%22a%22%3A1%7D")
                 .unwrap();

@@ -24,8 +24,13 @@ use axum::{
     response::{Html, Response},
     routing::any,
 };
-use tokio::time::Instant;
+use opentelemetry::metrics::{Counter, Meter};
+use tokio::{
+    sync::{Semaphore, SemaphorePermit},
+    time::Instant,
+};
 
+pub(crate) use self::origin::Origins;
 pub(crate) use self::session::session;
 use self::{
     negotiate::{Form, negotiate},
@@ -34,6 +39,7 @@ use self::{
 use super::{
     Incoming, Lifecycle, RequestData, Served, SocketCounts,
     parameters::{Parameters, Wrong},
+    persisted::Persisted,
     websocket::Connection,
 };
 use crate::{
@@ -55,12 +61,49 @@ pub(super) struct Endpoint {
     pub(super) header_timeout: Duration,
     pub(super) lifecycle: Lifecycle,
     pub(super) sockets: SocketCounts,
+    pub(super) origins: Origins,
+    pub(super) in_flight: InFlight,
+    pub(super) persisted: Persisted,
+}
+
+/// Places for requests that are executed at one time. Clones share them.
+#[derive(Clone, Debug)]
+pub(crate) struct InFlight {
+    places: Arc<Semaphore>,
+    shed: Counter<u64>,
+}
+
+impl InFlight {
+    /// `max` places.
+    pub(crate) fn new(max: usize, meter: &Meter) -> Self {
+        Self {
+            places: Arc::new(Semaphore::new(max)),
+            shed: meter
+                .u64_counter("bff.http.requests.shed")
+                .with_description("Requests that were answered 503 because of http.max_in_flight.")
+                .build(),
+        }
+    }
+
+    /// A place, until it is dropped.
+    fn take(&self) -> Result<SemaphorePermit<'_>, Refusal> {
+        self.places.try_acquire().map_err(|_| {
+            self.shed.add(1, &[]);
+            let problem = "Too many requests are under way here: try again in a second.";
+            Refusal::new(StatusCode::SERVICE_UNAVAILABLE, problem)
+        })
+    }
 }
 
 pub(super) fn routes(endpoint: Endpoint) -> Router {
-    Router::new()
+    let cors = endpoint.origins.layer();
+    let routes = Router::new()
         .route("/graphql", any(answer))
-        .with_state(endpoint)
+        .with_state(endpoint);
+    match cors {
+        Some(cors) => routes.layer(cors),
+        None => routes,
+    }
 }
 
 async fn answer(
@@ -105,7 +148,7 @@ struct Arriving<'r> {
 
 impl From<Wrong> for Refusal {
     fn from(wrong: Wrong) -> Self {
-        Self::bad_request(wrong.to_string())
+        Self::bad_request(wrong.to_string()).with_code(wrong.code)
     }
 }
 
@@ -125,7 +168,7 @@ impl Endpoint {
         let takes = match parts.method {
             Method::POST if form == Form::Events => Takes::All,
             Method::POST => Takes::OneAnswer,
-            Method::GET if origin::may_be_forged(headers) => {
+            Method::GET if origin::may_be_forged(headers, &self.origins) => {
                 return Err(Refusal::new(StatusCode::FORBIDDEN, origin::FORGED));
             }
             Method::GET if form == Form::Events => Takes::Reads,
@@ -149,7 +192,8 @@ impl Endpoint {
             }
             _ => Parameters::of_json(&body::read(headers, body, deadline).await?)?,
         };
-        let mut request: Request = parameters.into_request()?;
+        let mut request: Request = parameters.into_request(&self.persisted)?;
+        let _place = self.in_flight.take()?;
         let (executable, execution) = (&served.executable, &self.execution);
         if form == Form::Events {
             let session = Arc::new(data);
@@ -181,7 +225,7 @@ impl Endpoint {
     }
 
     async fn upgrade(self, mut parts: request::Parts, peer: SocketAddr, span: Span) -> Response {
-        if !origin::is_own(&parts, peer) {
+        if !origin::is_own(&parts, peer, &self.origins) {
             let refusal = Refusal::new(StatusCode::FORBIDDEN, origin::FOREIGN);
             return refusal.into_response(Form::Json);
         }
@@ -198,6 +242,7 @@ impl Endpoint {
             data: self.data,
             lifecycle: self.lifecycle,
             counts: self.sockets,
+            persisted: self.persisted,
             init_timeout: self.header_timeout,
             request_timeout: self.request_timeout,
             headers: parts.headers,

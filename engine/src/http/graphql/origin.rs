@@ -4,13 +4,16 @@
 //! within its user's network. It cannot read the answer of the one, but time it; the other it can read.
 //! What it cannot do is send a header of its own, or lie about where it comes from.
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use axum::http::{
-    HeaderMap, HeaderValue,
-    header::{CONTENT_TYPE, COOKIE, HOST, ORIGIN},
+    HeaderMap, HeaderName, HeaderValue, Method,
+    header::{CONTENT_TYPE, COOKIE, HOST, ORIGIN, RETRY_AFTER},
     request::Parts,
 };
+use tower_http::cors::{AllowHeaders, AllowOrigin, CorsLayer};
+
+use super::super::config::CorsConfig;
 
 /// Why a GET was refused.
 pub(super) const FORGED: &str = "A page of another site may have sent this GET: send the header \
@@ -26,8 +29,45 @@ const PREFLIGHT: [&str; 3] = [
     "x-requested-with",
 ];
 
+/// Origins whose pages may do all that our own may. Clones share them.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Origins(Arc<[HeaderValue]>);
+
+impl Origins {
+    pub(crate) fn new(config: Option<&CorsConfig>) -> Self {
+        let origins = config.into_iter().flat_map(|config| &config.origins);
+        Self(origins.map(|origin| origin.header().clone()).collect())
+    }
+
+    /// Lets browsers send what such pages ask for, and show them the answers.
+    pub(super) fn layer(&self) -> Option<CorsLayer> {
+        if self.0.is_empty() {
+            return None;
+        }
+        Some(
+            CorsLayer::new()
+                .allow_origin(AllowOrigin::list(self.0.iter().cloned()))
+                .allow_methods([Method::GET, Method::POST])
+                .allow_headers(AllowHeaders::mirror_request())
+                .allow_credentials(true)
+                .expose_headers([
+                    RETRY_AFTER,
+                    HeaderName::from_static("traceresponse"),
+                    HeaderName::from_static("x-trace-id"),
+                ])
+                .max_age(Duration::from_secs(3600)),
+        )
+    }
+
+    fn have(&self, headers: &HeaderMap) -> bool {
+        headers
+            .get(ORIGIN)
+            .is_some_and(|origin| self.0.contains(origin))
+    }
+}
+
 /// Whether a GET may come from another site's page: with the user's cookies, or by a browser that says so.
-pub(super) fn may_be_forged(headers: &HeaderMap) -> bool {
+pub(super) fn may_be_forged(headers: &HeaderMap, origins: &Origins) -> bool {
     let preflighted = PREFLIGHT.iter().any(|name| headers.contains_key(*name))
         || headers
             .get(CONTENT_TYPE)
@@ -38,16 +78,17 @@ pub(super) fn may_be_forged(headers: &HeaderMap) -> bool {
         // An old browser, or none.
         None => headers.contains_key(COOKIE) || headers.contains_key(ORIGIN),
     };
-    from_elsewhere && !preflighted
+    from_elsewhere && !preflighted && !origins.have(headers)
 }
 
 /// Whether a WebSocket is opened by a page of ours, or by no page.
-pub(super) fn is_own(parts: &Parts, peer: SocketAddr) -> bool {
+pub(super) fn is_own(parts: &Parts, peer: SocketAddr, origins: &Origins) -> bool {
     let headers = &parts.headers;
     let Some(origin) = headers.get(ORIGIN) else {
         return true;
     };
-    if headers.get("sec-fetch-site").map(HeaderValue::as_bytes) == Some(b"same-origin") {
+    let same_origin = headers.get("sec-fetch-site").map(HeaderValue::as_bytes);
+    if same_origin == Some(b"same-origin") || origins.have(headers) {
         return true;
     }
     let Some(origin) = origin.to_str().ok().and_then(host) else {
@@ -99,7 +140,7 @@ mod tests {
         for (name, value) in list {
             headers.insert(*name, value.parse().unwrap());
         }
-        may_be_forged(&headers)
+        may_be_forged(&headers, &Origins::default())
     }
 
     #[test]
@@ -129,13 +170,33 @@ mod tests {
         }
     }
 
+    fn friends() -> Origins {
+        Origins(Arc::from([HeaderValue::from_static(
+            "https://app.friend.example",
+        )]))
+    }
+
+    #[test]
+    fn pages_of_configured_origins_are_no_strangers() {
+        let friend = "https://app.friend.example";
+        let mut headers = HeaderMap::new();
+        headers.insert(ORIGIN, friend.parse().unwrap());
+        headers.insert("sec-fetch-site", "cross-site".parse().unwrap());
+        assert!(may_be_forged(&headers, &Origins::default()));
+        assert!(!may_be_forged(&headers, &friends()));
+        assert!(own(
+            &[("host", "api.example"), ("origin", friend)],
+            "10.0.0.1:1"
+        ));
+    }
+
     fn own(list: &[(&'static str, &str)], peer: &str) -> bool {
         let mut request = Request::get("/graphql");
         for (name, value) in list {
             request = request.header(*name, *value);
         }
         let (parts, ()) = request.body(()).unwrap().into_parts();
-        is_own(&parts, peer.parse().unwrap())
+        is_own(&parts, peer.parse().unwrap(), &friends())
     }
 
     #[test]

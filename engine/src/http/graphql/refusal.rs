@@ -13,25 +13,44 @@ use axum::{
 pub(super) struct Refusal {
     pub(super) status: StatusCode,
     pub(super) message: String,
+    code: Code,
 }
 
 impl Refusal {
     pub(super) fn new(status: StatusCode, message: impl Into<String>) -> Self {
         let message = message.into();
-        Self { status, message }
+        let code = match status {
+            StatusCode::SERVICE_UNAVAILABLE => Code::Overloaded,
+            status if status.is_server_error() => Code::Internal,
+            _ => Code::BadUserInput,
+        };
+        Self {
+            status,
+            message,
+            code,
+        }
     }
 
     pub(super) fn bad_request(message: impl Into<String>) -> Self {
         Self::new(StatusCode::BAD_REQUEST, message)
     }
 
+    /// The same under another code.
+    pub(super) fn with_code(self, code: Code) -> Self {
+        Self { code, ..self }
+    }
+
     /// As it is sent.
     pub(super) fn into_response(self, form: Form) -> Response {
-        let Self { status, message } = self;
-        let code = match status {
-            StatusCode::SERVICE_UNAVAILABLE => Code::Overloaded,
-            status if status.is_server_error() => Code::Internal,
-            _ => Code::BadUserInput,
+        let Self {
+            status,
+            message,
+            code,
+        } = self;
+        let status = match (code, form) {
+            // A request that could be read, and that the client sends again with its document.
+            (Code::PersistedQueryNotFound, Form::Json) => StatusCode::OK,
+            _ => status,
         };
         let response = async_graphql::Response::from_errors(vec![code.error(message, None)]);
         let executed = Executed::No;

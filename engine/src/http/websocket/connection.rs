@@ -212,10 +212,10 @@ impl Client {
         if running.contains_key(&id) {
             return ControlFlow::Break(Close::exists(&id));
         }
-        let request = match parameters.into_request() {
+        let request = match parameters.into_request(&self.connection.persisted) {
             Ok(request) if running.len() < OPERATIONS => Ok(request),
             Ok(_) => Err(graphql::too_many(OPERATIONS)),
-            Err(wrong) => Err([graphql::Code::BadUserInput.error(wrong.to_string(), None)]),
+            Err(wrong) => Err([wrong.code.error(wrong.to_string(), None)]),
         };
         let request = match request {
             Ok(request) => request,
