@@ -226,6 +226,12 @@ async fn queries_come_by_get_and_nothing_else_does() {
     ] {
         assert_eq!(get(&query).got().await.status, status, "{query:?}");
     }
+    // What curl --http2 offers.
+    let offering = get(&named).header("connection", "upgrade, http2-settings");
+    let offering = offering
+        .header("upgrade", "h2c")
+        .header("http2-settings", "AAMAAABk");
+    assert_eq!(offering.got().await.status, 200);
     for method in [Method::PUT, Method::DELETE, Method::PATCH, Method::OPTIONS] {
         let got = ask(&system.bff, method.clone(), &[]).got().await;
         assert_eq!(got.status, 405, "{method}");
@@ -537,4 +543,59 @@ async fn a_document_that_was_sent_once_is_asked_for_by_its_hash() {
         .got()
         .await;
     assert_eq!(got.body["data"]["__typename"], "Query", "{got:?}");
+}
+
+#[tokio::test]
+async fn a_resolver_that_panics_ends_its_operation_and_nothing_else() {
+    use async_graphql::{EmptyMutation, Object, Schema, Subscription};
+    use bff_tests::websocket::Client;
+
+    fn panics() -> i32 {
+        panic!("on purpose")
+    }
+
+    struct Query;
+
+    #[Object]
+    impl Query {
+        async fn good(&self) -> i32 {
+            1
+        }
+
+        async fn bad(&self) -> Option<i32> {
+            Some(panics())
+        }
+    }
+
+    struct Events;
+
+    #[Subscription]
+    impl Events {
+        async fn bad(&self) -> impl futures_util::Stream<Item = i32> {
+            futures_util::stream::poll_fn(|_| panic!("on purpose"))
+        }
+    }
+
+    let program = bff_engine::Bff::new("panics", || Schema::build(Query, EmptyMutation, Events));
+    let bff = TestBff::builder().program(program).start().await;
+    let mut client = Client::connect(bff.addr(), &[]).await;
+    for query in ["{ bad }", "subscription { bad }"] {
+        let payload = json!({ "query": query });
+        client
+            .send(json!({ "id": "1", "type": "subscribe", "payload": payload }))
+            .await;
+        let error = client.next().await;
+        assert_eq!(error["type"], "error", "{error}");
+        assert_eq!(
+            error["payload"][0]["extensions"]["code"], "INTERNAL",
+            "{error}"
+        );
+        let mut events = events(post(&bff).json(&payload)).await;
+        assert!(events.next().await.contains("INTERNAL"));
+        assert_eq!(events.next().await, COMPLETE);
+    }
+    client
+        .send(json!({ "id": "1", "type": "subscribe", "payload": { "query": "{ good }" } }))
+        .await;
+    assert_eq!(client.next().await["payload"]["data"]["good"], 1);
 }

@@ -184,6 +184,11 @@ pub(crate) fn too_many(limit: usize) -> [ServerError; 1] {
     [Code::Overloaded.error(problem, None)]
 }
 
+/// Why an operation ends of which a resolver has panicked.
+pub(crate) fn panicked() -> [ServerError; 1] {
+    [Code::Internal.error("The operation could not be executed.", None)]
+}
+
 /// Why an operation ends whose client does not read its answers.
 pub(crate) fn slow_client() -> [ServerError; 1] {
     let problem = "The answers were not read as fast as they came: the operation has ended.";

@@ -9,6 +9,8 @@ use super::websocket::Close;
 
 /// Bytes that may wait of one operation. Its first message is taken whatever its size.
 const WAITING: usize = 1 << 20;
+/// Bytes that may wait of all that one client has asked for; who has more is not reading.
+const UNREAD: usize = 32 << 20;
 /// What a message weighs beside its text.
 const MESSAGE: usize = 64;
 /// Messages of the protocol itself that may wait: pongs and acknowledgements. Who pings and does not read has
@@ -42,7 +44,18 @@ struct Queue {
     waiting: HashMap<String, usize>,
     /// Replies that wait.
     replies: usize,
+    /// Bytes of everything that waits.
+    bytes: usize,
     closing: bool,
+}
+
+impl Out {
+    fn weight(&self) -> usize {
+        match self {
+            Self::Text(text) => text.len() + MESSAGE,
+            Self::Ping | Self::Close(_) => MESSAGE,
+        }
+    }
 }
 
 /// What a message is part of.
@@ -64,11 +77,11 @@ impl Outbox {
     pub(in crate::http) fn event(&self, id: &str, text: String) -> Result<(), Full> {
         let mut queue = self.queue.lock();
         let weight = text.len() + MESSAGE;
-        let waiting = queue.waiting.entry(id.to_owned()).or_default();
-        if *waiting > 0 && *waiting + weight > WAITING {
+        let waiting = queue.waiting.get(id).copied().unwrap_or_default();
+        if (waiting > 0 && waiting + weight > WAITING) || queue.bytes > UNREAD {
             return Err(Full);
         }
-        *waiting += weight;
+        queue.waiting.insert(id.to_owned(), waiting + weight);
         self.add(&mut queue, Of::Operation(id.to_owned()), Out::Text(text));
         Ok(())
     }
@@ -100,6 +113,12 @@ impl Outbox {
         queue.waiting.remove(id);
         let is = |of: &Of| matches!(of, Of::Operation(of) if of == id);
         queue.messages.retain(|(of, _)| !is(of));
+        queue.bytes = queue.messages.iter().map(|(_, out)| out.weight()).sum();
+    }
+
+    /// Whether so much waits that the client does not read: it is answered no more.
+    pub(in crate::http) fn is_unread(&self) -> bool {
+        self.queue.lock().bytes > UNREAD
     }
 
     /// Closes the connection once what waits is sent. What comes later is not.
@@ -111,6 +130,7 @@ impl Outbox {
 
     fn add(&self, queue: &mut Queue, of: Of, out: Out) {
         if !queue.closing {
+            queue.bytes += out.weight();
             queue.messages.push_back((of, out));
             self.came.notify_one();
         }
@@ -129,6 +149,7 @@ impl Outbox {
     fn take(&self) -> Option<Out> {
         let mut queue = self.queue.lock();
         let (of, out) = queue.messages.pop_front()?;
+        queue.bytes = queue.bytes.saturating_sub(out.weight());
         match (of, &out) {
             (Of::Reply, _) => queue.replies -= 1,
             (Of::Operation(id), Out::Text(text)) => {
@@ -166,6 +187,27 @@ mod tests {
         assert_eq!(outbox.event("1", "small".to_owned()), Ok(()));
         assert_eq!(text(&outbox), Some(large.clone()));
         assert_eq!(outbox.event("1", large), Ok(()));
+    }
+
+    #[test]
+    fn what_has_ended_and_what_was_refused_counts_too() {
+        let outbox = Outbox::default();
+        let large = "x".repeat(900 << 10);
+        let asked = (0..1000).take_while(|n| {
+            let id = n.to_string();
+            assert!(outbox.event(&id, large.clone()).is_ok() || outbox.is_unread());
+            outbox.last(&id, "complete".to_owned());
+            !outbox.is_unread()
+        });
+        assert!((30..40).contains(&asked.count()));
+        assert_eq!(outbox.event("new", String::new()), Err(Full));
+        while outbox.take().is_some() {}
+        assert!(!outbox.is_unread());
+        assert_eq!(outbox.queue.lock().bytes, 0);
+        for n in 0..600_000 {
+            outbox.last(&n.to_string(), "refused".to_owned());
+        }
+        assert!(outbox.is_unread());
     }
 
     #[test]

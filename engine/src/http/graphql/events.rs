@@ -1,7 +1,7 @@
 //! An operation's answers as server-sent events: graphql-sse's "distinct connections mode"
 //! (github.com/enisdenjo/graphql-sse, PROTOCOL.md).
 
-use std::{convert::Infallible, sync::Arc, time::Duration};
+use std::{convert::Infallible, panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
 use async_graphql::Response as Answer;
 use axum::{
@@ -12,7 +12,7 @@ use axum::{
     },
     response::Response,
 };
-use futures_util::{Stream, StreamExt, stream};
+use futures_util::{FutureExt, Stream, StreamExt, stream};
 use tokio::{select, time::timeout};
 use tokio_util::task::AbortOnDropHandle;
 
@@ -40,7 +40,16 @@ pub(super) fn respond(
     counts: SocketCounts,
 ) -> Response {
     let outbox = Arc::new(Outbox::default());
-    let filling = fill(answers, Arc::clone(&outbox), lifecycle, counts);
+    let filled = Arc::clone(&outbox);
+    let filling = async move {
+        let filling = AssertUnwindSafe(fill(answers, &filled, lifecycle, counts));
+        // A resolver that panics ends what it was asked for.
+        if filling.catch_unwind().await.is_err() {
+            let told = Answer::from_errors(graphql::panicked().into());
+            filled.last(ID, event(&told));
+        }
+        filled.close(Close::DONE);
+    };
     // Ends with the body: the client has left then, or all is sent.
     let filling = AbortOnDropHandle::new(tokio::spawn(filling));
     let events = stream::unfold(
@@ -69,7 +78,7 @@ pub(super) fn respond(
 
 async fn fill(
     answers: impl Stream<Item = Answer>,
-    outbox: Arc<Outbox>,
+    outbox: &Outbox,
     lifecycle: Lifecycle,
     counts: SocketCounts,
 ) {
@@ -91,7 +100,6 @@ async fn fill(
             break;
         }
     }
-    outbox.close(Close::DONE);
 }
 
 /// One answer. JSON has no line ends of its own.

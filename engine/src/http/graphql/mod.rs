@@ -114,7 +114,10 @@ async fn answer(
 ) -> Response {
     let came = Instant::now();
     let (parts, body) = request.into_parts();
-    if parts.method == Method::GET && parts.headers.contains_key(UPGRADE) {
+    let upgrade = parts.headers.get(UPGRADE).map(HeaderValue::as_bytes);
+    // Clients that offer to go on in HTTP/2 send the header, too.
+    let socket = upgrade.is_some_and(|upgrade| upgrade.eq_ignore_ascii_case(b"websocket"));
+    if parts.method == Method::GET && socket {
         return endpoint.upgrade(parts, peer, span).await;
     }
     let form = negotiate(&parts.headers);

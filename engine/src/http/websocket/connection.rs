@@ -1,10 +1,12 @@
 //! One connection: what its client says, the operations that run, and its end.
 
-use std::{collections::HashMap, ops::ControlFlow, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap, ops::ControlFlow, panic::AssertUnwindSafe, sync::Arc, time::Duration,
+};
 
 use async_graphql::Data;
 use axum::extract::ws::{CloseFrame, Message, WebSocket};
-use futures_util::{SinkExt, StreamExt, stream::SplitSink};
+use futures_util::{FutureExt, SinkExt, StreamExt, stream::SplitSink};
 use parking_lot::Mutex;
 use tokio::{
     select,
@@ -93,6 +95,9 @@ pub(super) async fn serve(socket: WebSocket, connection: Connection) {
             },
         };
         heard = true;
+        if client.outbox.is_unread() {
+            break Some(Close::UNREAD);
+        }
         match said.map(|said| client.said(said)) {
             Ok(ControlFlow::Continue(())) => {}
             Ok(ControlFlow::Break(close)) | Err(close) => break Some(close),
@@ -234,7 +239,15 @@ impl Client {
             outbox: Arc::clone(&self.outbox),
             running: Arc::clone(&self.running),
         };
-        let task = tokio::spawn(operation.run(request, session));
+        let task = tokio::spawn(async move {
+            let run = AssertUnwindSafe(operation.run(request, session));
+            // A resolver that panics takes its operation along, and nothing else.
+            if run.catch_unwind().await.is_err() {
+                let (id, errors) = (operation.id.as_str(), graphql::panicked());
+                let payload = errors.as_slice();
+                operation.end(&Told::Error { id, payload });
+            }
+        });
         let _task = AbortOnDropHandle::new(task);
         let number = self.begun;
         running.insert(id, Operation { number, _task });
@@ -259,7 +272,7 @@ struct Started {
 }
 
 impl Started {
-    async fn run(self, request: async_graphql::Request, session: Arc<Data>) {
+    async fn run(&self, request: async_graphql::Request, session: Arc<Data>) {
         let connection = &self.connection;
         let _open = connection.counts.open();
         let served = connection.served.load_full();
