@@ -1,188 +1,34 @@
-//! The program as a whole: what its owner brings, put together with everything else.
+//! A program with its configuration: what it is made of, and serving it.
 
-use std::{any::Any, collections::HashSet, net::SocketAddr, sync::Arc, time::Duration};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use anyhow::Context;
-use arc_swap::ArcSwap;
-use async_graphql::{ObjectType, SchemaBuilder, SubscriptionType};
 use axum::Router;
 #[cfg(feature = "made-up")]
 use futures_util::StreamExt;
 use tokio::net::TcpListener;
-use tower::{Layer, Service};
 use tracing::info;
 
+use super::{Bff, reload::Reload};
+#[cfg(feature = "made-up")]
+use crate::http::{Incoming, RequestData};
 use crate::{
-    call::{Call, Failed, Reply},
-    config::{self, Known, Live, Problem, Problems, Rules, Sources, SourcesRead},
+    config::{self, Live},
     discovery::{
         WatchOptions,
         consul::Consul,
         registration::{Registrar, Registration},
     },
-    graphql::{Execution, SchemaSource},
-    http::{
-        self, Counts, InFlight, Incoming, Lifecycle, Origins, Parts, RequestData, Served,
-        SocketCounts, health::Readiness,
-    },
-    rate_limit::{self, Limiter},
-    resilience::{Stack, breaker::BreakerChange},
+    graphql::Execution,
+    http::{self, Counts, InFlight, Lifecycle, Origins, Parts, SocketCounts, health::Readiness},
+    rate_limit,
     shutdown::{self, Ending},
     telemetry::{self, metrics::Metrics, trace::Tracing},
-    upstream::{Description, Hooks, Upstream, Upstreams},
+    upstream::Upstreams,
 };
 
 /// How long the last spans may take to leave.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(4);
-
-/// A backend-for-frontend: a name, a schema, and the upstreams that its resolvers call.
-pub struct Bff {
-    name: &'static str,
-    schema: SchemaSource,
-    upstreams: Vec<Description>,
-    hooks: Hooks,
-    data: RequestData,
-    routes: Router,
-}
-
-impl Bff {
-    /// One called `name` on the command line that serves what `schema` begins to build. It is asked
-    /// again whenever limits change.
-    pub fn new<Q, M, S>(
-        name: &'static str,
-        schema: impl Fn() -> SchemaBuilder<Q, M, S> + Send + Sync + 'static,
-    ) -> Self
-    where
-        Q: ObjectType + 'static,
-        M: ObjectType + 'static,
-        S: SubscriptionType + 'static,
-    {
-        Self {
-            name,
-            schema: SchemaSource::new(schema),
-            upstreams: Vec::new(),
-            hooks: Hooks::default(),
-            data: RequestData::default(),
-            routes: Router::new(),
-        }
-    }
-
-    /// The same with an upstream for its resolvers to call. Its section of the configuration,
-    /// `[upstreams.<name>]`, comes with it.
-    pub fn upstream<U: Upstream>(mut self) -> Self {
-        self.upstreams.push(Description::of::<U>());
-        self
-    }
-
-    /// The same with data that resolvers find as `ctx.data::<D>()`: made of each request, and over a
-    /// WebSocket of each connection.
-    pub fn data<D: Any + Send + Sync>(
-        mut self,
-        make: impl Fn(&Incoming<'_>) -> D + Send + Sync + 'static,
-    ) -> Self {
-        self.data.add(make);
-        self
-    }
-
-    /// The same with routes of the owner's beside its own. They are traced and measured like those.
-    pub fn routes(mut self, routes: Router) -> Self {
-        self.routes = self.routes.merge(routes);
-        self
-    }
-
-    /// The same with a tower layer around the calls to the upstream `U`: outermost, so that it sees a
-    /// call once and not its attempts. Of two layers the later one is the outer one.
-    pub fn layer<U: Upstream, L>(mut self, layer: L) -> Self
-    where
-        L: Layer<Stack> + Send + Sync + 'static,
-        L::Service: Service<
-                Call,
-                Response = Reply,
-                Error = Failed,
-                Future: Future<Output = Result<Reply, Failed>> + Send + 'static,
-            > + Clone
-            + Send
-            + Sync
-            + 'static,
-    {
-        self.hooks.add_layer::<U, L>(layer);
-        self
-    }
-
-    /// The same with a listener that is told of every change of a breaker's state, in order. It is
-    /// called on the way of the call that made the change, so it must not wait.
-    pub fn on_breaker_change(
-        mut self,
-        listener: impl Fn(&BreakerChange) + Send + Sync + 'static,
-    ) -> Self {
-        self.hooks.add_listener(listener);
-        self
-    }
-
-    /// The schema in the schema definition language.
-    pub fn sdl(&self) -> &str {
-        self.schema.sdl()
-    }
-
-    /// The upstreams that its resolvers call.
-    #[cfg(feature = "made-up")]
-    pub(crate) fn upstreams(&self) -> &[Description] {
-        &self.upstreams
-    }
-
-    /// The name it has on the command line.
-    pub(crate) fn name(&self) -> &'static str {
-        self.name
-    }
-
-    /// What a configuration of it may name.
-    pub(crate) fn known(&self) -> Arc<Known> {
-        Arc::new(Known {
-            upstreams: self.upstreams.clone(),
-            coordinates: self.schema.coordinates(),
-        })
-    }
-
-    /// Reads the configuration, Nacos included, and gets ready to serve: for tests, and for a `main` of
-    /// one's own. [`main`](Self::main) does this, and reads the process's arguments, sets up the log and
-    /// stops on signals.
-    ///
-    /// # Errors
-    /// [`Problems`], all that the sources have.
-    pub async fn build(self, sources: &Sources) -> Result<Server, Problems> {
-        let live = Live::start(self.read(sources)?).await?;
-        Ok(Server { bff: self, live })
-    }
-
-    /// The same without Nacos, whatever the sources say.
-    #[cfg(feature = "made-up")]
-    pub(crate) fn build_alone(self, sources: &Sources) -> Result<Server, Problems> {
-        let live = Live::alone(&self.read(sources)?)?;
-        Ok(Server { bff: self, live })
-    }
-
-    fn read(&self, sources: &Sources) -> Result<SourcesRead, Problems> {
-        let layer = self.hooks.around_none_of(&self.upstreams).map(|name| {
-            format!(
-                "there is a layer around the upstream {name}, and no such upstream: add it by .upstream()"
-            )
-        });
-        if let Some(message) = self.schema.problem().map(str::to_owned).or(layer) {
-            return Err(Problems(vec![Problem {
-                key: String::new(),
-                origin: None,
-                message,
-            }]));
-        }
-        sources.read(self.known())
-    }
-}
-
-impl std::fmt::Debug for Bff {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Bff").field("name", &self.name).finish()
-    }
-}
 
 /// A backend-for-frontend with its configuration, ready to serve.
 #[derive(Debug)]
@@ -192,6 +38,10 @@ pub struct Server {
 }
 
 impl Server {
+    pub(super) fn new(bff: Bff, live: Live) -> Self {
+        Self { bff, live }
+    }
+
     /// The address that the configuration wants it to listen on.
     pub fn listen(&self) -> SocketAddr {
         self.live.now().config.http.listen
@@ -382,54 +232,5 @@ impl Assembled {
                 futures_util::stream::iter([answer]).boxed()
             }
         }
-    }
-}
-
-/// What follows the configuration while the program runs.
-struct Reload {
-    schema: SchemaSource,
-    upstreams: Upstreams,
-    limiter: Arc<ArcSwap<Limiter>>,
-    served: Arc<ArcSwap<Served>>,
-    tracing: Tracing,
-}
-
-impl Reload {
-    fn new(schema: SchemaSource, rules: &Rules, upstreams: Upstreams, tracing: Tracing) -> Self {
-        let limiter = Arc::new(Limiter::new(&rules.rate_limit));
-        let served = serve(&schema, rules, &upstreams, &limiter);
-        Self {
-            schema,
-            upstreams,
-            limiter: Arc::new(ArcSwap::new(limiter)),
-            served: Arc::new(ArcSwap::from_pointee(served)),
-            tracing,
-        }
-    }
-
-    /// Makes `rules` effective from the next call and the next request on.
-    fn apply(&self, rules: &Rules) {
-        self.upstreams.apply(&rules.upstreams);
-        self.tracing.set_ratio(rules.sample_ratio);
-        let limiter = Arc::new(self.limiter.load().reconfigured(&rules.rate_limit));
-        let served = serve(&self.schema, rules, &self.upstreams, &limiter);
-        self.limiter.store(limiter);
-        self.served.store(Arc::new(served));
-    }
-}
-
-/// What requests are executed with under `rules`.
-fn serve(
-    schema: &SchemaSource,
-    rules: &Rules,
-    upstreams: &Upstreams,
-    limiter: &Arc<Limiter>,
-) -> Served {
-    let configs = rules.upstreams.values();
-    let forward: HashSet<_> = configs.flat_map(|upstream| &upstream.forward).collect();
-    Served {
-        executable: schema.build(&rules.graphql, upstreams.clone(), Arc::clone(limiter)),
-        clients: rules.rate_limit.client.clone(),
-        forward: forward.into_iter().cloned().collect(),
     }
 }
