@@ -52,7 +52,7 @@ mod types;
 mod upstream;
 
 pub use self::{
-    app::{Bff, Server},
+    app::{Bff, Bound, Server},
     call::{Call, Code, Failed, Method, Reply},
     config::{Problem, Problems, Sources},
     graphql::{

@@ -112,7 +112,7 @@ pub(crate) async fn serve_until(
         registrar,
         lifecycle,
     } = ending;
-    let accepting = http::serve(listener, router, config, counts, &lifecycle);
+    let accepting = http::serve(listener, router, config.limits(), counts, &lifecycle);
     let phases = async {
         stop.await;
         let over = Instant::now() + config.drain_timeout;

@@ -59,7 +59,7 @@ async fn beside(harm: Harm) -> (Vec<GreeterFixture>, Vec<HostileFixture>, Arc<Te
 
 /// The value of the sample that begins with `name`; 0 if there is none.
 async fn metric(bff: &TestBff, name: &str) -> f64 {
-    let (_, text) = bff.get("/metrics").await;
+    let (_, text) = bff.admin("/metrics").await;
     let line = text.lines().find(|line| line.starts_with(name));
     let value = line.and_then(|line| line.rsplit(' ').next());
     value.map_or(0.0, |value| value.parse().unwrap())

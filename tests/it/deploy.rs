@@ -40,7 +40,7 @@ async fn every_metric_that_the_dashboard_and_the_alerts_name_is_served() {
     // And an error.
     t.greeters[0].script(|script| script.fail_with = Some(tonic::Code::PermissionDenied));
     assert!(!t.bff.greets().await);
-    let (_, page) = t.bff.get("/metrics").await;
+    let (_, page) = t.bff.admin("/metrics").await;
     let series: String = page
         .lines()
         .filter(|line| !line.starts_with('#'))

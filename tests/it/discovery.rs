@@ -77,7 +77,7 @@ async fn f17_a_list_that_is_suddenly_empty_is_held_for_a_bounded_time_without_er
         .await;
     assert!(system.bff.greets().await);
     assert_eq!(system.bff.get("/readyz").await.0, 200);
-    let (_, metrics) = system.bff.get("/metrics").await;
+    let (_, metrics) = system.bff.admin("/metrics").await;
     assert!(
         metrics.contains("bff_discovery_held{upstream=\"greeter\"} 1"),
         "{metrics}"
@@ -105,7 +105,7 @@ async fn f18_a_consul_that_goes_away_loses_no_query_and_is_told_of() {
     for _ in 0..100 {
         assert!(system.bff.greets().await);
     }
-    let (status, text) = system.bff.get("/readyz?verbose").await;
+    let (status, text) = system.bff.admin("/readyz?verbose").await;
     assert_eq!(status, 200, "{text}");
     assert!(
         text.contains("[+] upstream greeter: 2 instances, last good list, stale"),

@@ -13,13 +13,15 @@ async fn child() -> (Program, TestBff) {
         "run",
         "--listen",
         "127.0.0.1:0",
+        "--admin",
+        "127.0.0.1:0",
         "--set",
         "consul.register=false",
         "--set",
         "upstreams.greeter.endpoints=[\"http://127.0.0.1:1\"]",
     ];
-    let program = Program::start(dev(), args).await.unwrap();
-    let bff = TestBff::at(program.addr());
+    let mut program = Program::start(dev(), args).await.unwrap();
+    let bff = TestBff::of(&mut program).await;
     (program, bff)
 }
 

@@ -74,7 +74,7 @@ async fn with_three_of_forty_services_absent_the_others_are_served_if_those_are_
         let bff = bff.start().await;
         bff.wait_readyz(|_, text| text.contains("[!] upstream s20: no instance, not required"))
             .await;
-        let (status, text) = bff.get("/readyz?verbose").await;
+        let (status, text) = bff.admin("/readyz?verbose").await;
         assert_eq!(status, if required { 503 } else { 200 }, "{text}");
         let fields: String = (0..40).map(|n| format!("f{n}: ask(n: {n}) ")).collect();
         let answer = bff.query(&format!("{{ {fields} }}")).await;

@@ -67,7 +67,14 @@ async fn a_log_that_nobody_reads_loses_lines_and_holds_nothing_up() {
         greeter.addr()
     );
     let mut child = tokio::process::Command::new(dev())
-        .args(["bff", "run", "--listen", "127.0.0.1:0", "--set", &endpoints])
+        .args([
+            "bff",
+            "run",
+            "--listen=127.0.0.1:0",
+            "--admin=127.0.0.1:0",
+            "--set",
+            &endpoints,
+        ])
         .args([
             "--set",
             "consul.register=false",
@@ -85,14 +92,19 @@ async fn a_log_that_nobody_reads_loses_lines_and_holds_nothing_up() {
     soon(stdout.read_line(&mut line)).await.unwrap();
     let addr = line.trim().strip_prefix("listening on ").unwrap();
     let bff = TestBff::at(addr.parse().unwrap());
+    line.clear();
+    soon(stdout.read_line(&mut line)).await.unwrap();
+    let metrics = format!(
+        "http://{}/metrics",
+        line.trim().strip_prefix("admin on ").unwrap()
+    );
     // Standard error is a pipe that takes 64 KiB, and each call has dozens of lines.
     let lost = async {
         loop {
             for _ in 0..20 {
                 assert!(bff.greets().await);
             }
-            let (status, page) = bff.get("/metrics").await;
-            assert_eq!(status, 200);
+            let page = reqwest::get(&metrics).await.unwrap().text().await.unwrap();
             let line = page
                 .lines()
                 .find(|line| line.starts_with("bff_log_lost_total"));

@@ -60,7 +60,7 @@ async fn the_eleventh_query_of_a_minute_is_throttled_and_says_when_to_come_back(
         10,
         "a throttled field calls nobody"
     );
-    let (_, metrics) = system.bff.get("/metrics").await;
+    let (_, metrics) = system.bff.admin("/metrics").await;
     let throttled = metrics
         .lines()
         .find(|line| line.contains("outcome=\"throttled\""));

@@ -179,6 +179,7 @@ async fn two_processes_hold_one_limit_together() {
             "bff".to_owned(),
             "run".to_owned(),
             "--listen=127.0.0.1:0".to_owned(),
+            "--admin=127.0.0.1:0".to_owned(),
             format!("--consul={}", consul.url()),
             format!("--config={}", file.display()),
             "--set=consul.register=false".to_owned(),
@@ -186,8 +187,8 @@ async fn two_processes_hold_one_limit_together() {
             format!("--set=rate_limit.redis.url={}", redis.url()),
             "--set=rate_limit.redis.timeout=1s".to_owned(),
         ];
-        let program = Program::start(dev(), args).await.unwrap();
-        let bff = Arc::new(TestBff::at(program.addr()));
+        let mut program = Program::start(dev(), args).await.unwrap();
+        let bff = Arc::new(TestBff::of(&mut program).await);
         bff.wait_ready().await;
         wait_store(&bff, 1.0).await;
         for _ in 0..4 {
@@ -216,7 +217,7 @@ async fn redis_killed_frozen_and_restarted_in_the_middle_loses_no_query() {
     redis.kill();
     wait_store(&bff, 0.0).await;
     load.wait_for(200).await;
-    let (status, text) = bff.get("/readyz?verbose").await;
+    let (status, text) = bff.admin("/readyz?verbose").await;
     assert_eq!(status, 200);
     assert!(text.contains("counts for itself"), "{text}");
     redis.restart().await;
@@ -266,7 +267,7 @@ async fn each_kind_of_rule_counts_in_redis_as_it_does_here() {
     for (rules, passes) in cases {
         let t = limited(&redis, &rules).await;
         assert_eq!(greetings(&t.bff, 20).await, passes, "{rules}");
-        let (_, page) = t.bff.get("/metrics").await;
+        let (_, page) = t.bff.admin("/metrics").await;
         assert_eq!(
             metric(&page, "bff_rate_limit_fallbacks_total"),
             0.0,

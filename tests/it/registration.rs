@@ -65,6 +65,8 @@ async fn f21_a_bff_that_is_killed_is_gone_from_consul_after_its_critical_time() 
         "run",
         "--listen",
         "127.0.0.1:0",
+        "--admin",
+        "127.0.0.1:0",
         "--consul",
         &url,
         "--set",

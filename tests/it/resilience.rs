@@ -125,7 +125,7 @@ async fn f10_a_stopped_process_costs_its_deadline_and_nothing_stays_in_flight() 
     // A busy machine may be late, the BFF may not be early.
     assert!(off(fastest) <= Duration::from_millis(50), "{fastest:?}");
     assert!(off(slowest) <= Duration::from_millis(500), "{slowest:?}");
-    let (_, metrics) = bff.get("/metrics").await;
+    let (_, metrics) = bff.admin("/metrics").await;
     assert!(
         metrics.contains("bff_balance_in_flight{upstream=\"greeter\"} 0"),
         "{metrics}"
@@ -271,7 +271,7 @@ async fn a_failing_service_is_left_alone_says_so_and_is_used_again_when_it_is_we
         answer["errors"][0]["extensions"]["grpcStatus"], "UNAVAILABLE",
         "{answer}"
     );
-    let (_, metrics) = system.bff.get("/metrics").await;
+    let (_, metrics) = system.bff.admin("/metrics").await;
     let opened = "bff_breaker_transitions_total{state=\"open\",upstream=\"greeter\"}";
     let opened = metrics.lines().find(|line| line.starts_with(opened));
     assert!(
@@ -280,7 +280,7 @@ async fn a_failing_service_is_left_alone_says_so_and_is_used_again_when_it_is_we
     );
     script(None);
     soon(async { while !system.bff.greets().await {} }).await;
-    let (_, text) = system.bff.get("/readyz?verbose").await;
+    let (_, text) = system.bff.admin("/readyz?verbose").await;
     assert!(!text.contains("breaker"), "{text}");
 }
 
@@ -292,7 +292,7 @@ async fn an_operator_can_open_the_breaker_and_readyz_tells() {
         answer["errors"][0]["extensions"]["code"], "CIRCUIT_OPEN",
         "{answer}"
     );
-    let (_, text) = system.bff.get("/readyz?verbose").await;
+    let (_, text) = system.bff.admin("/readyz?verbose").await;
     assert!(
         text.contains("[!] upstream greeter: breaker open"),
         "{text}"

@@ -30,11 +30,19 @@ async fn shop() -> Shop {
         Some(_) => vec![],
         None => vec!["shop-bff"],
     };
-    args.extend(["run", "--listen", "127.0.0.1:0", "--consul", &url]);
+    args.extend([
+        "run",
+        "--listen",
+        "127.0.0.1:0",
+        "--admin",
+        "127.0.0.1:0",
+        "--consul",
+        &url,
+    ]);
     args.extend(["--config", rules.to_str().unwrap()]);
     let program = Program::start(elsewhere.as_deref().unwrap_or(dev()), args);
-    let program = program.await.unwrap();
-    let bff = TestBff::at(program.addr());
+    let mut program = program.await.unwrap();
+    let bff = TestBff::of(&mut program).await;
     bff.wait_ready().await;
     Shop {
         bff,
@@ -52,7 +60,7 @@ impl Shop {
 
     /// How many attempts of gRPC calls there were, by method.
     async fn attempts(&self, method: &str) -> u64 {
-        let (_, metrics) = self.bff.get("/metrics").await;
+        let (_, metrics) = self.bff.admin("/metrics").await;
         let method = format!("rpc_method=\"shop.catalog.v1.Catalog/{method}\"");
         let lines = metrics
             .lines()

@@ -388,7 +388,7 @@ async fn whoever_leaves_ends_every_span_of_what_was_asked() {
     };
     slow.collector.wait_for_trace(left).await;
     let cancelled = "bff_call_duration_seconds_count{outcome=\"cancelled\",upstream=\"greeter\"}";
-    let (_, page) = slow.bff.get("/metrics").await;
+    let (_, page) = slow.bff.admin("/metrics").await;
     assert_eq!(metric(&page, cancelled), 1.0, "{page}");
 }
 
@@ -535,7 +535,7 @@ async fn f29_with_the_collector_down_or_hanging_queries_go_on_and_spans_are_coun
         for _ in 0..600 {
             assert!(bff.greets().await);
         }
-        let (_, page) = bff.get("/metrics").await;
+        let (_, page) = bff.admin("/metrics").await;
         let fate = |fate: &str| {
             metric(
                 &page,

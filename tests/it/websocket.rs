@@ -248,7 +248,7 @@ async fn one_connection_that_does_not_read_holds_nobody_else_up() {
             .await;
     }
     let slow = async || {
-        let (_, page) = bff.get("/metrics").await;
+        let (_, page) = bff.admin("/metrics").await;
         let line = page
             .lines()
             .find(|line| line.starts_with("bff_http_streams_slow_total"));

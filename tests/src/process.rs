@@ -11,8 +11,8 @@ use nix::{
     unistd::Pid,
 };
 use tokio::{
-    io::{AsyncBufReadExt, BufReader},
-    process::{Child, ChildStdin, Command},
+    io::{AsyncBufReadExt, BufReader, Lines},
+    process::{Child, ChildStdin, ChildStdout, Command},
     sync::oneshot,
     time::timeout,
 };
@@ -27,6 +27,8 @@ pub struct Program {
     /// Kept apart from the child: waiting for a child closes its standard input.
     stdin: Option<ChildStdin>,
     addr: SocketAddr,
+    /// What else it says. While this is here, its pipe does not break.
+    lines: Lines<BufReader<ChildStdout>>,
 }
 
 impl Program {
@@ -66,7 +68,27 @@ impl Program {
         let addr = timeout(START_TIMEOUT, listening)
             .await
             .context("it does not listen")??;
-        Ok(Self { child, stdin, addr })
+        Ok(Self {
+            child,
+            stdin,
+            addr,
+            lines,
+        })
+    }
+
+    /// Where the admin listener of a BFF is, which it says after the other.
+    ///
+    /// # Errors
+    /// When it says nothing of it in time.
+    pub async fn admin(&mut self) -> anyhow::Result<SocketAddr> {
+        let next = timeout(START_TIMEOUT, self.lines.next_line());
+        let line = next.await.context("there is no admin listener")??;
+        let addr = line
+            .as_deref()
+            .and_then(|line| line.strip_prefix("admin on "));
+        let addr = addr.context("there is no admin listener")?;
+        addr.parse()
+            .with_context(|| format!("`{addr}` is no address"))
     }
 
     /// Where it listens.

@@ -9,11 +9,12 @@ use std::{
 use bff_engine::{Bff, Sources};
 use serde_json::{Value, json};
 use tokio::{
-    net::TcpListener,
     sync::oneshot,
     task::JoinHandle,
     time::{Instant, interval},
 };
+
+use crate::process::Program;
 
 /// Builds a [`TestBff`].
 #[derive(Debug, Default)]
@@ -61,16 +62,15 @@ impl TestBffBuilder {
         let program = self.program.unwrap_or_else(bff::bff);
         let server = program.build(&sources).await;
         let server = server.expect("a good configuration");
-        let listener = TcpListener::bind(("127.0.0.1", 0))
-            .await
-            .expect("a free port");
-        let addr = listener.local_addr().expect("an address");
+        let bound = server.bind().await.expect("free ports");
+        let (addr, admin) = (bound.addr(), bound.admin());
         let (stop, stopped) = oneshot::channel::<()>();
-        let task = tokio::spawn(server.serve(listener, async {
+        let task = tokio::spawn(bound.serve(async {
             let _ = stopped.await;
         }));
         TestBff {
             addr,
+            admin,
             http: reqwest::Client::new(),
             stop: Some(stop),
             task: Some(task),
@@ -82,16 +82,19 @@ impl TestBffBuilder {
 #[derive(Debug)]
 pub struct TestBff {
     addr: SocketAddr,
+    admin: Option<SocketAddr>,
     http: reqwest::Client,
     stop: Option<oneshot::Sender<()>>,
     task: Option<JoinHandle<anyhow::Result<()>>>,
 }
 
 impl TestBff {
-    /// A builder with the defaults, but for the registration and the delay of its end: few tests
-    /// want them.
+    /// A builder with the defaults, but for the ports, the registration and the delay of its end: few
+    /// tests want them.
     pub fn builder() -> TestBffBuilder {
         TestBffBuilder::default()
+            .set("http.listen", "127.0.0.1:0")
+            .set("admin.listen", "127.0.0.1:0")
             .set("consul.register", false)
             // Nobody has to learn of its end.
             .set("http.drain_delay", "0s")
@@ -102,14 +105,37 @@ impl TestBff {
         self.addr
     }
 
-    /// One that runs in another process and listens on `addr`.
+    /// One that runs in a process of its own.
+    ///
+    /// # Panics
+    /// When it has no admin listener.
+    #[expect(clippy::expect_used, reason = "its pages are wanted")]
+    pub async fn of(program: &mut Program) -> Self {
+        let admin = program.admin().await.expect("an admin listener");
+        let mut bff = Self::at(program.addr());
+        bff.admin = Some(admin);
+        bff
+    }
+
+    /// The same as whoever knows `addr` alone sees it: without the pages of its admin listener.
     pub fn at(addr: SocketAddr) -> Self {
         Self {
             addr,
+            admin: None,
             http: reqwest::Client::new(),
             stop: None,
             task: None,
         }
+    }
+
+    /// A URL on its admin listener.
+    ///
+    /// # Panics
+    /// When it has none.
+    #[expect(clippy::expect_used, reason = "its pages are wanted")]
+    pub fn admin_url(&self, path: &str) -> String {
+        let admin = self.admin.expect("an admin listener");
+        format!("http://{admin}{path}")
     }
 
     /// A URL on it.
@@ -148,14 +174,21 @@ impl TestBff {
     ///
     /// # Panics
     /// When there is no answer.
-    #[expect(clippy::expect_used, reason = "a test without an answer has failed")]
     pub async fn get(&self, path: &str) -> (u16, String) {
-        let answer = self
-            .http
-            .get(self.url(path))
-            .send()
-            .await
-            .expect("an answer");
+        self.fetch(self.url(path)).await
+    }
+
+    /// Fetches a page of its admin listener.
+    ///
+    /// # Panics
+    /// When there is no answer.
+    pub async fn admin(&self, path: &str) -> (u16, String) {
+        self.fetch(self.admin_url(path)).await
+    }
+
+    #[expect(clippy::expect_used, reason = "a test without an answer has failed")]
+    async fn fetch(&self, url: String) -> (u16, String) {
+        let answer = self.http.get(url).send().await.expect("an answer");
         (answer.status().as_u16(), answer.text().await.expect("text"))
     }
 
@@ -167,7 +200,7 @@ impl TestBff {
         self.wait_page("/readyz?verbose", condition).await;
     }
 
-    /// Waits until a page fulfils `condition`.
+    /// Waits until a page of its admin listener fulfils `condition`.
     ///
     /// # Panics
     /// When it does not within half a minute.
@@ -175,7 +208,7 @@ impl TestBff {
         let deadline = Instant::now() + Duration::from_secs(30);
         let mut pace = interval(Duration::from_millis(10));
         loop {
-            let (status, text) = self.get(path).await;
+            let (status, text) = self.admin(path).await;
             if condition(status, &text) {
                 return;
             }

@@ -11,7 +11,7 @@ use tower::{Layer, Service};
 
 #[cfg(feature = "made-up")]
 pub(crate) use self::server::Assembled;
-pub use self::server::Server;
+pub use self::server::{Bound, Server};
 use crate::{
     call::{Call, Failed, Reply},
     config::{Known, Live, Problem, Problems, Sources, SourcesRead},

@@ -6,7 +6,7 @@ use anyhow::Context;
 use axum::Router;
 #[cfg(feature = "made-up")]
 use futures_util::StreamExt;
-use tokio::net::TcpListener;
+use tokio::{net::TcpListener, time::timeout};
 use tracing::info;
 
 use super::{Bff, reload::Reload};
@@ -20,7 +20,10 @@ use crate::{
         registration::{Registrar, Registration},
     },
     graphql::Execution,
-    http::{self, Counts, InFlight, Lifecycle, Origins, Parts, SocketCounts, health::Readiness},
+    http::{
+        self, AdminParts, Counts, InFlight, Lifecycle, Origins, Parts, SocketCounts,
+        health::Readiness,
+    },
     rate_limit,
     shutdown::{self, Ending},
     telemetry::{self, metrics::Metrics, trace::Tracing},
@@ -29,6 +32,8 @@ use crate::{
 
 /// How long the last spans may take to leave.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(4);
+/// How long open answers of the admin listener may take at the end.
+const ADMIN_CLOSE: Duration = Duration::from_millis(500);
 
 /// A backend-for-frontend with its configuration, ready to serve.
 #[derive(Debug)]
@@ -42,70 +47,30 @@ impl Server {
         Self { bff, live }
     }
 
-    /// The address that the configuration wants it to listen on.
-    pub fn listen(&self) -> SocketAddr {
-        self.live.now().config.http.listen
-    }
-
     /// The effective configuration as it follows Nacos.
     pub(crate) fn live(&self) -> &Live {
         &self.live
     }
 
-    /// Serves on `listener` until `stop`, then drains.
-    ///
-    /// Consul, and with it every upstream, may be away when this starts: it serves what it can and
-    /// picks the rest up later. What can change while it runs follows the configuration.
+    /// Binds the listeners that the configuration names: the public one and, unless it is `none`, the admin
+    /// one.
     ///
     /// # Errors
-    /// When the configuration cannot be put to work: a token file that cannot be read, a wildcard
-    /// listener without `consul.advertise`.
-    pub async fn serve(
-        self,
-        listener: TcpListener,
-        stop: impl Future<Output = ()> + Send + 'static,
-    ) -> anyhow::Result<()> {
-        let bound = listener
-            .local_addr()
-            .context("the listener has no address")?;
-        let live = self.live.clone();
-        let effective = live.now();
+    /// When an address cannot be bound; the error names its key.
+    pub async fn bind(self) -> anyhow::Result<Bound> {
+        let effective = self.live.now();
         let config = &effective.config;
-        let consul = Consul::new(&config.consul)?;
-        let registration = match config.consul.register {
-            true => {
-                let registration = Registration::new(&config.consul, bound);
-                Some(registration.map_err(anyhow::Error::msg)?)
-            }
-            false => None,
+        let origin = |section: &str| effective.origins.at([section, "listen"]);
+        let listener = bind("http.listen", config.http.listen, origin("http")).await?;
+        let admin = match config.admin.listen.0 {
+            Some(addr) => Some(bind("admin.listen", addr, origin("admin")).await?),
+            None => None,
         };
-        let Assembled {
-            router,
-            reload,
-            readiness,
-            lifecycle,
-            connections,
-            ..
-        } = self.assemble(&consul)?;
-        // Last, so that a start that fails leaves no entry behind.
-        let registrar = registration.map(|registration| {
-            Registrar::start(consul.clone(), registration, config.consul.heartbeat)
-        });
-        info!(address = %bound, consul = %consul.address(), "serving");
-        let ending = Ending {
-            readiness,
-            registrar,
-            lifecycle,
-        };
-        let serving =
-            shutdown::serve_until(listener, router, &config.http, connections, stop, ending);
-        tokio::select! {
-            () = serving => {}
-            // Never ends.
-            () = live.each_change(effective.generation, |rules| reload.apply(rules)) => {}
-        }
-        reload.tracing.flush(FLUSH_TIMEOUT).await;
-        Ok(())
+        Ok(Bound {
+            server: self,
+            listener,
+            admin,
+        })
     }
 
     /// Puts everything together that answers requests; upstreams are watched from now on.
@@ -156,7 +121,6 @@ impl Server {
             execution: execution.clone(),
             data: bff.data.clone(),
             routes: bff.routes,
-            config: Arc::new(live.clone()),
             request_timeout: config.http.request_timeout,
             header_timeout: config.http.header_timeout,
             origins: Origins::new(config.http.cors.as_ref()),
@@ -165,13 +129,17 @@ impl Server {
             sockets,
             playground: config.graphql.playground,
             readiness: readiness.clone(),
-            metrics,
+            meter,
             tracing,
         });
         Ok(Assembled {
             router,
             reload,
-            readiness,
+            admin: AdminParts {
+                config: Arc::new(live.clone()),
+                readiness,
+                metrics,
+            },
             lifecycle,
             connections,
             #[cfg(feature = "made-up")]
@@ -184,11 +152,119 @@ impl Server {
     }
 }
 
+/// A listener and its address.
+#[derive(Debug)]
+struct Listening {
+    listener: TcpListener,
+    addr: SocketAddr,
+}
+
+async fn bind(key: &str, addr: SocketAddr, origin: Option<&str>) -> anyhow::Result<Listening> {
+    let wrong = || {
+        let origin = origin.unwrap_or("default");
+        format!("{key} ({origin}): cannot listen on {addr}")
+    };
+    let listener = TcpListener::bind(addr).await.with_context(wrong)?;
+    let addr = listener.local_addr().with_context(wrong)?;
+    Ok(Listening { listener, addr })
+}
+
+/// A server that has its ports and accepts nothing yet.
+#[derive(Debug)]
+pub struct Bound {
+    server: Server,
+    listener: Listening,
+    admin: Option<Listening>,
+}
+
+impl Bound {
+    /// Where the frontend reaches it.
+    pub fn addr(&self) -> SocketAddr {
+        self.listener.addr
+    }
+
+    /// Where operators do.
+    pub fn admin(&self) -> Option<SocketAddr> {
+        self.admin.as_ref().map(|admin| admin.addr)
+    }
+
+    /// Serves until `stop`, then drains.
+    ///
+    /// Consul, and with it every upstream, may be away when this starts: it serves what it can and
+    /// picks the rest up later. What can change while it runs follows the configuration.
+    ///
+    /// # Errors
+    /// When the configuration cannot be put to work: a token file that cannot be read, a wildcard
+    /// listener without `consul.advertise`.
+    pub async fn serve(
+        self,
+        stop: impl Future<Output = ()> + Send + 'static,
+    ) -> anyhow::Result<()> {
+        let Self {
+            server,
+            listener: Listening { listener, addr },
+            admin,
+        } = self;
+        let live = server.live.clone();
+        let effective = live.now();
+        let config = &effective.config;
+        let consul = Consul::new(&config.consul)?;
+        let registration = match config.consul.register {
+            true => {
+                let registration = Registration::new(&config.consul, addr);
+                Some(registration.map_err(anyhow::Error::msg)?)
+            }
+            false => None,
+        };
+        let Assembled {
+            router,
+            reload,
+            admin: admin_parts,
+            lifecycle,
+            connections,
+            ..
+        } = server.assemble(&consul)?;
+        // Last, so that a start that fails leaves no entry behind.
+        let registrar = registration.map(|registration| {
+            Registrar::start(consul.clone(), registration, config.consul.heartbeat)
+        });
+        info!(address = %addr, consul = %consul.address(), "serving");
+        let ending = Ending {
+            readiness: admin_parts.readiness.clone(),
+            registrar,
+            lifecycle,
+        };
+        let serving =
+            shutdown::serve_until(listener, router, &config.http, connections, stop, ending);
+        // It answers until the last request of the others is over.
+        let admin_lifecycle = Lifecycle::default();
+        let administering = async {
+            if let Some(Listening { listener, addr }) = admin {
+                info!(address = %addr, "operators are answered");
+                let router = http::admin::router(admin_parts, addr);
+                let (limits, counts) = (http::admin::LIMITS, Counts::unseen());
+                http::serve(listener, router, limits, counts, &admin_lifecycle).await;
+            }
+            std::future::pending::<()>().await;
+        };
+        tokio::select! {
+            () = serving => {}
+            // Never end.
+            () = administering => {}
+            () = live.each_change(effective.generation, |rules| reload.apply(rules)) => {}
+        }
+        // A page that is being read may be read to its end.
+        let _ = timeout(ADMIN_CLOSE, admin_lifecycle.close()).await;
+        reload.tracing.flush(FLUSH_TIMEOUT).await;
+        Ok(())
+    }
+}
+
 /// What answers requests, without a listener.
 pub(crate) struct Assembled {
     pub(crate) router: Router,
     reload: Reload,
-    readiness: Readiness,
+    admin: AdminParts,
     lifecycle: Lifecycle,
     connections: Counts,
     #[cfg(feature = "made-up")]

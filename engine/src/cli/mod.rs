@@ -7,13 +7,13 @@ use std::{env, ffi::OsString, net::SocketAddr, path::PathBuf, process::ExitCode,
 
 use anyhow::Context;
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
-use tokio::net::TcpListener;
 use tracing::warn;
 
 use crate::{
     app::Bff,
     config::{Problems, Sources},
-    http, shutdown, telemetry,
+    http::{self, admin::Listen},
+    shutdown, telemetry,
     types::BaseUrl,
 };
 
@@ -33,7 +33,7 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Serve until Ctrl-C or SIGTERM; prints `listening on ADDR` on standard output.
+    /// Serve until Ctrl-C or SIGTERM; prints `listening on ADDR` and `admin on ADDR` on standard output.
     Run(ConfigArgs),
     /// Serve with a made-up service for every upstream that nobody runs: no backend is needed.
     #[cfg(feature = "made-up")]
@@ -48,8 +48,8 @@ enum Command {
 
 #[derive(Debug, Args)]
 struct PrintArgs {
-    /// The effective configuration of the BFF that listens here, on this machine, such as
-    /// http://127.0.0.1:8000.
+    /// The effective configuration of the BFF whose admin listener is here, such as
+    /// http://127.0.0.1:8001.
     #[arg(long, value_name = "URL", value_parser = |url: &str| BaseUrl::try_from(url.to_owned()))]
     live: Option<BaseUrl>,
     #[command(flatten)]
@@ -66,6 +66,9 @@ struct ConfigArgs {
     /// Address to listen on (http.listen).
     #[arg(long, value_name = "ADDR")]
     listen: Option<SocketAddr>,
+    /// Address the admin listener has, or none (admin.listen).
+    #[arg(long, value_name = "ADDR", value_parser = |text: &str| Listen::try_from(text.to_owned()))]
+    admin: Option<Listen>,
     /// The Consul agent's HTTP API (consul.address).
     #[arg(long, value_name = "URL")]
     consul: Option<String>,
@@ -87,6 +90,10 @@ impl ConfigArgs {
         flags.extend(
             self.listen
                 .map(|addr| ("http.listen".to_owned(), addr.to_string())),
+        );
+        flags.extend(
+            self.admin
+                .map(|listen| ("admin.listen".to_owned(), listen.to_string())),
         );
         flags.extend(self.consul.map(|url| ("consul.address".to_owned(), url)));
         let environment = env::vars_os()
@@ -188,18 +195,17 @@ async fn run(
     let live = server.live().clone();
     let effective = live.now();
     log.set(&effective.config.log.filter);
-    let listen = server.listen();
-    let listener = TcpListener::bind(listen).await.with_context(|| {
-        let origin = effective
-            .origins
-            .at(["http", "listen"])
-            .unwrap_or("default");
-        format!("http.listen ({origin}): cannot listen on {listen}")
-    })?;
-    // The one line on standard output, for callers that asked for port 0.
-    println!("listening on {}", listener.local_addr()?);
+    let bound = server.bind().await?;
+    // All there is on standard output, for callers that asked for port 0; in one piece, so that one who
+    // reads no further than the first line does not break the pipe of the second.
+    let admin = bound.admin().map(|admin| format!("admin on {admin}\n"));
+    print!(
+        "listening on {}\n{}",
+        bound.addr(),
+        admin.unwrap_or_default()
+    );
     tokio::select! {
-                served = server.serve(listener, stop) => served,
+                served = bound.serve(stop) => served,
                 // Never ends.
                 () = live.each_change(effective.generation, |rules| log.set(&rules.log_filter)) => Ok(()),
     }
@@ -218,6 +224,10 @@ async fn ask(url: &BaseUrl) -> anyhow::Result<String> {
         .await
         .with_context(|| format!("{page} does not answer"))?;
     let (status, text) = (answer.status(), answer.text().await?);
+    anyhow::ensure!(
+        status != reqwest::StatusCode::NOT_FOUND,
+        "{page} is not there: is {url} the admin listener (admin.listen)?"
+    );
     anyhow::ensure!(
         status.is_success(),
         "{page} answers {status}: {}",

@@ -39,6 +39,9 @@ pub(crate) struct Config {
     /// `[http]`: where the frontend reaches us.
     #[garde(dive)]
     pub(crate) http: http::Config,
+    /// `[admin]`: where operators reach us.
+    #[garde(dive)]
+    pub(crate) admin: http::admin::Config,
     /// `[consul]`: where services are found and where this program registers itself.
     #[garde(dive)]
     pub(crate) consul: discovery::Config,

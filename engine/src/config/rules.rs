@@ -25,6 +25,7 @@ impl Config {
         // Every section is named: a new one has to decide.
         let Self {
             http: _,
+            admin: _,
             consul: _,
             nacos: _,
             graphql,

@@ -9,6 +9,7 @@ use garde::Validate;
 use http::HeaderValue;
 use serde::{Deserialize, Serialize};
 
+use super::serve::Limits;
 use crate::types::{ms, secs, within};
 
 /// Where the frontend reaches us.
@@ -100,6 +101,18 @@ impl TryFrom<String> for Origin {
         // Browsers write it in small letters.
         let header = HeaderValue::try_from(text.to_ascii_lowercase()).map_err(|_| wrong())?;
         Ok(Self(header))
+    }
+}
+
+impl Config {
+    /// What the listener allows.
+    pub(crate) fn limits(&self) -> Limits {
+        Limits {
+            max_connections: self.max_connections,
+            max_connections_per_client: self.max_connections_per_client,
+            header_timeout: self.header_timeout,
+            idle_timeout: self.idle_timeout,
+        }
     }
 }
 

@@ -170,24 +170,45 @@ fn whole_seconds(time: Duration) -> humantime::FormattedDuration {
     humantime::format_duration(Duration::from_secs(time.as_secs()))
 }
 
+/// For machines that ask the public listener: one word each.
 pub(super) fn routes(readiness: Readiness) -> Router {
     Router::new()
-        .route("/livez", get(|| async { "ok\n" }))
+        .route("/livez", get(livez))
         .route("/readyz", get(readyz))
         .with_state(readiness)
 }
 
-async fn readyz(
+/// For the admin listener, which has the reasons too.
+pub(super) fn admin_routes(readiness: Readiness) -> Router {
+    Router::new()
+        .route("/livez", get(livez))
+        .route("/readyz", get(readyz_with_reasons))
+        .with_state(readiness)
+}
+
+async fn livez() -> &'static str {
+    "ok\n"
+}
+
+async fn readyz(State(readiness): State<Readiness>) -> (StatusCode, &'static str) {
+    verdict(&readiness.check(Instant::now()))
+}
+
+async fn readyz_with_reasons(
     State(readiness): State<Readiness>,
     Query(query): Query<HashMap<String, String>>,
 ) -> (StatusCode, String) {
     let report = readiness.check(Instant::now());
-    let (status, verdict) = match report.ready {
-        true => (StatusCode::OK, "ready\n"),
-        false => (StatusCode::SERVICE_UNAVAILABLE, "not ready\n"),
-    };
+    let (status, verdict) = verdict(&report);
     match query.contains_key("verbose") {
         true => (status, report.lines + verdict),
         false => (status, verdict.to_owned()),
+    }
+}
+
+fn verdict(report: &Report) -> (StatusCode, &'static str) {
+    match report.ready {
+        true => (StatusCode::OK, "ready\n"),
+        false => (StatusCode::SERVICE_UNAVAILABLE, "not ready\n"),
     }
 }

@@ -1,5 +1,6 @@
 //! The HTTP surface.
 
+pub(crate) mod admin;
 mod client;
 mod config;
 mod configz;
@@ -18,6 +19,7 @@ use std::{sync::Arc, time::Duration};
 
 use arc_swap::ArcSwap;
 use axum::{Router, middleware, routing::get};
+use opentelemetry::metrics::Meter;
 use tokio::time::Instant;
 use tower_http::catch_panic::CatchPanicLayer;
 
@@ -29,7 +31,7 @@ pub(crate) use self::{
     config::Config,
     configz::CONFIGZ,
     incoming::RequestData,
-    serve::{Counts, Lifecycle, serve},
+    serve::{Counts, Lifecycle, Limits, serve},
     websocket::SocketCounts,
 };
 use self::{health::Readiness, persisted::Persisted};
@@ -52,7 +54,7 @@ pub(crate) trait ConfigView: Send + Sync {
     /// Never for an effective configuration; the TOML writer's type asks for it.
     fn toml(&self, now: Instant) -> anyhow::Result<String>;
 
-    /// The lines of `/readyz?verbose`: keys only, because anybody may read that page.
+    /// The lines of `/readyz?verbose`: keys only, for whoever may read that page.
     fn checks(&self, now: Instant) -> String;
 }
 
@@ -77,8 +79,6 @@ pub(crate) struct Parts {
     pub(crate) data: RequestData,
     /// Routes of the owner's.
     pub(crate) routes: Router,
-    /// Answers `/configz`.
-    pub(crate) config: Arc<dyn ConfigView>,
     /// Deadline of a whole request.
     pub(crate) request_timeout: Duration,
     /// How long a connection may take to begin.
@@ -95,17 +95,27 @@ pub(crate) struct Parts {
     pub(crate) playground: bool,
     /// Answers `/readyz`.
     pub(crate) readiness: Readiness,
-    /// Answers `/metrics`.
-    pub(crate) metrics: Metrics,
+    /// Measures requests.
+    pub(crate) meter: Meter,
     /// Makes the spans of requests.
     pub(crate) tracing: Tracing,
 }
 
-/// Every route.
+/// What the routes of the admin listener need.
+#[derive(Clone)]
+pub(crate) struct AdminParts {
+    /// Answers `/configz`.
+    pub(crate) config: Arc<dyn ConfigView>,
+    /// Answers `/readyz`.
+    pub(crate) readiness: Readiness,
+    /// Answers `/metrics`.
+    pub(crate) metrics: Metrics,
+}
+
+/// Every route of the public listener.
 pub(crate) fn router(parts: Parts) -> Router {
     let durations = parts
-        .metrics
-        .meter()
+        .meter
         .f64_histogram("http.server.request.duration")
         .with_unit("s")
         .with_description("How long requests took, by route and status.")
@@ -129,9 +139,7 @@ pub(crate) fn router(parts: Parts) -> Router {
             in_flight: parts.in_flight,
             persisted: Persisted::default(),
         }))
-        .merge(configz::routes(parts.config))
-        .merge(health::routes(parts.readiness))
-        .merge(metrics::routes(parts.metrics));
+        .merge(health::routes(parts.readiness));
     if parts.playground {
         router = router.route("/", get(graphql::playground));
     }

@@ -42,6 +42,9 @@ struct Cli {
     /// Where the BFF listens.
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8000")]
     http: SocketAddr,
+    /// Where its admin listener is; the next port unless given.
+    #[arg(long, value_name = "ADDR")]
+    admin: Option<SocketAddr>,
     /// How many greeter-srv instances to run.
     #[arg(long, value_name = "N", default_value_t = 2)]
     instances: usize,
@@ -95,6 +98,14 @@ async fn main() -> ExitCode {
             }
         },
     }
+}
+
+/// Port 0 stays, for the system to choose.
+fn next_port(mut addr: SocketAddr) -> SocketAddr {
+    if addr.port() != 0 {
+        addr.set_port(addr.port().wrapping_add(1));
+    }
+    addr
 }
 
 async fn run(bff: bff_engine::Bff, name: &str, args: Vec<String>) -> ExitCode {
@@ -203,7 +214,9 @@ impl System {
             Some(Example::Shop) => "shop-bff",
             None => "bff",
         };
-        let mut args = vec![program, "run", "--listen", &http, "--consul", &consul];
+        let admin = cli.admin.unwrap_or_else(|| next_port(cli.http)).to_string();
+        let mut args = vec![program, "run", "--listen", &http, "--admin", &admin];
+        args.extend(["--consul", &consul]);
         let server = format!("nacos.server={nacos}");
         // Nobody has to learn of its end.
         args.extend(["--set", &server, "--set", "http.drain_delay=0s"]);
@@ -223,20 +236,21 @@ impl System {
         if let Some(config) = &config {
             args.extend(["--config", config]);
         }
-        let bff = Program::start(&executable, args).await.context("bff")?;
+        let mut bff = Program::start(&executable, args).await.context("bff")?;
         let url = format!("http://{}", bff.addr());
+        let admin = format!("http://{}", bff.admin().await?);
         self.bff = Some(bff);
-        self.wait_until_it_answers(&url).await?;
-        self.tell(&url, &consul, &nacos, cli.example);
+        self.wait_until_it_answers(&admin).await?;
+        self.tell(&url, &admin, &consul, &nacos, cli.example);
         Ok(())
     }
 
     /// Ready means that one instance is known; a person at the terminal wants all of them.
-    async fn wait_until_it_answers(&self, url: &str) -> anyhow::Result<()> {
+    async fn wait_until_it_answers(&self, admin: &str) -> anyhow::Result<()> {
         let wanted = format!("upstream greeter: {} instance", self.greeters.len());
         let deadline = Instant::now() + Duration::from_secs(60);
         loop {
-            let page = reqwest::get(format!("{url}/readyz?verbose")).await;
+            let page = reqwest::get(format!("{admin}/readyz?verbose")).await;
             let text = match page {
                 Ok(page) => page.text().await.unwrap_or_default(),
                 Err(error) => error.to_string(),
@@ -253,13 +267,14 @@ impl System {
         }
     }
 
-    fn tell(&self, url: &str, consul: &str, nacos: &str, example: Option<Example>) {
+    fn tell(&self, url: &str, admin: &str, consul: &str, nacos: &str, example: Option<Example>) {
         let pid = |program: &Program| program.pid().unwrap_or(0);
         println!("\nEverything is up.\n");
         println!("  playground   {url}/");
         println!("  GraphQL      {url}/graphql");
-        println!("  readiness    {url}/readyz?verbose");
-        println!("  metrics      {url}/metrics");
+        println!("  admin        {admin}/");
+        println!("  readiness    {admin}/readyz?verbose");
+        println!("  metrics      {admin}/metrics");
         let kind = |is_fixture| if is_fixture { "fixture" } else { "real" };
         println!(
             "  Consul       {consul}   ({})",

@@ -183,6 +183,7 @@ impl SourcesRead {
             }
         }
         problems.extend(unreachable(&config));
+        problems.extend(two_on_one_port(&config));
         problems.extend(self.known.complete(&mut config, &origins));
         if problems.is_empty() {
             return Ok(Loaded { config, origins });
@@ -302,6 +303,20 @@ fn unreachable(config: &Config) -> Option<Problem> {
             "http.listen is {}, which is every address and so none that Consul could reach: \
              set this to host:port, or consul.register to false",
             config.http.listen
+        ),
+    })
+}
+
+/// Both listeners on one port.
+fn two_on_one_port(config: &Config) -> Option<Problem> {
+    let (public, admin) = (config.http.listen, config.admin.listen.0?);
+    let everywhere = public.ip().is_unspecified() || admin.ip().is_unspecified();
+    let same = public.port() == admin.port() && (public.ip() == admin.ip() || everywhere);
+    (same && public.port() != 0).then(|| Problem {
+        key: "admin.listen".to_owned(),
+        origin: None,
+        message: format!(
+            "http.listen is {public}, on the same port: give this one of its own, or `none`"
         ),
     })
 }

@@ -16,7 +16,7 @@ use std::{
 };
 
 use axum::Router;
-use opentelemetry::metrics::{Counter, Meter};
+use opentelemetry::metrics::{Counter, Meter, MeterProvider, noop::NoopMeterProvider};
 use tokio::{
     net::{TcpListener, TcpStream},
     select,
@@ -30,7 +30,7 @@ use self::{
     places::{Place, Places},
     socket::Socket,
 };
-use super::{Config, client};
+use super::client;
 use crate::{
     telemetry::metrics::{Kind, observe},
     types::OutageLog,
@@ -71,6 +71,19 @@ impl Lifecycle {
     }
 }
 
+/// What a listener allows.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Limits {
+    /// Connections that may be open; further ones wait.
+    pub(crate) max_connections: usize,
+    /// How many of them one address may have.
+    pub(crate) max_connections_per_client: usize,
+    /// How long the head of a request may take.
+    pub(crate) header_timeout: Duration,
+    /// How long a connection may be idle between two requests.
+    pub(crate) idle_timeout: Duration,
+}
+
 /// What is counted of connections.
 #[derive(Clone, Debug)]
 pub(crate) struct Counts {
@@ -98,24 +111,29 @@ impl Counts {
             .build();
         Self { open, full }
     }
+
+    /// Those of a listener that metrics say nothing of.
+    pub(crate) fn unseen() -> Self {
+        Self::new(&NoopMeterProvider::new().meter("unseen"))
+    }
 }
 
 /// Accepts connections and serves requests on them by `router` until the lifecycle's closing.
 pub(crate) async fn serve(
     listener: TcpListener,
     router: Router,
-    config: &Config,
+    limits: Limits,
     counts: Counts,
     lifecycle: &Lifecycle,
 ) {
     let places = Places::new(
-        config.max_connections,
-        config.max_connections_per_client,
+        limits.max_connections,
+        limits.max_connections_per_client,
         Arc::clone(&counts.open),
     );
     let patience = Patience {
-        header: config.header_timeout,
-        idle: config.idle_timeout,
+        header: limits.header_timeout,
+        idle: limits.idle_timeout,
     };
     let mut door = Door {
         listener,
