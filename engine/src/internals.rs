@@ -33,7 +33,7 @@ use crate::{
         transport::{Connect, Connection, Http2, NotConnected, Place},
     },
     discovery::{Instance, Members, parse_instances},
-    rate_limit::{self, ClientKey, Limiter},
+    rate_limit::{self, Limiter},
     upstream::Connected,
 };
 
@@ -80,10 +80,11 @@ impl Direct {
         R: Message + Default + 'static,
     {
         let options = CallOptions::default();
-        match &self.0 {
+        let answer = match &self.0 {
             Reached::BySockets(upstream) => upstream.unary(method, request, options).await,
             Reached::Instantly(upstream) => upstream.unary(method, request, options).await,
-        }
+        };
+        answer.map(|(message, _)| message)
     }
 }
 
@@ -216,12 +217,12 @@ pub struct Limits(Limiter);
 
 /// A client as the limiter sees it.
 #[derive(Clone, Copy, Debug)]
-pub struct Client(ClientKey);
+pub struct Client(crate::types::ClientKey);
 
 impl Client {
     /// The fingerprint of `identity`.
     pub fn new(identity: &str) -> Self {
-        Self(ClientKey::of(identity))
+        Self(crate::types::ClientKey::of(identity))
     }
 }
 

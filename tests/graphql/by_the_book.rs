@@ -973,7 +973,12 @@ fn doubled(levels: usize, last: &str) -> String {
 
 #[tokio::test]
 async fn what_is_small_to_send_and_large_to_write_out_is_refused() {
-    let served = Served::start().await;
+    // What a document may become is bounded whatever an operation may ask.
+    let limits = [
+        ("graphql.max_root_fields", "1000"),
+        ("graphql.max_aliases", "1000"),
+    ];
+    let served = Served::with(&limits).await;
     let operations: String = (0..150)
         .map(|n| format!("query Q{n} {{ strict {{ ...D0 }} }} "))
         .collect();

@@ -9,6 +9,7 @@ mod batch;
 mod cli;
 mod codegen;
 mod consul_contract;
+mod costs;
 mod deploy;
 mod discovery;
 mod documents;

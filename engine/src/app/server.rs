@@ -19,7 +19,7 @@ use crate::{
         consul::Consul,
         registration::{Registrar, Registration},
     },
-    graphql::Execution,
+    graphql::{Beyond, Execution},
     http::{
         self, AdminParts, Counts, InFlight, Lifecycle, Origins, Parts, SocketCounts,
         health::Readiness,
@@ -97,6 +97,7 @@ impl Server {
         bff.schema.register(&meter);
         let execution = Execution {
             slow: config.log.slow_operation,
+            beyond: Beyond::new(&meter),
             errors: meter
                 .u64_counter("bff.graphql.errors")
                 .with_description(
@@ -115,7 +116,7 @@ impl Server {
         );
         let lifecycle = Lifecycle::default();
         let connections = Counts::new(&meter);
-        let sockets = SocketCounts::new(&meter);
+        let sockets = SocketCounts::new(config.http.max_streams, &meter);
         let router = http::router(Parts {
             served: Arc::clone(&reload.served),
             execution: execution.clone(),
@@ -292,21 +293,26 @@ impl Assembled {
         };
         // It names no header, so none can be spoilt.
         let session = http::session(&served, &self.data, &incoming).unwrap_or_default();
-        let answers = crate::graphql::execute_stream(
-            &served.executable,
-            &self.execution,
-            request,
-            crate::graphql::Takes::All,
-            Arc::new(session),
-            self.request_timeout,
-            &crate::telemetry::trace::Span::default(),
-        );
-        match answers {
-            Ok(answers) => answers.boxed(),
-            Err(refused) => {
-                let answer = async_graphql::Response::from_errors(refused.0);
-                futures_util::stream::iter([answer]).boxed()
+        let (execution, timeout) = (self.execution.clone(), self.request_timeout);
+        let started = async move {
+            let span = crate::telemetry::trace::Span::default();
+            let answers = crate::graphql::execute_stream(
+                &served.executable,
+                &execution,
+                request,
+                crate::graphql::Takes::All,
+                Arc::new(session),
+                timeout,
+                &span,
+            );
+            match answers.await {
+                Ok(answers) => answers.boxed(),
+                Err(refused) => {
+                    let answer = async_graphql::Response::from_errors(refused.0);
+                    futures_util::stream::iter([answer]).boxed()
+                }
             }
-        }
+        };
+        futures_util::stream::once(started).flatten().boxed()
     }
 }

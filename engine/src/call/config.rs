@@ -12,7 +12,7 @@ use garde::Validate;
 use serde::{Deserialize, Serialize};
 
 use super::{forward::ForwardedHeader, method::RawMethod};
-use crate::types::{BaseUrl, ServiceName, ms, secs, within};
+use crate::types::{BaseUrl, ServiceName, bytes_within, ms, secs, within};
 
 /// How one gRPC service is found and called.
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize, Validate)]
@@ -46,6 +46,9 @@ pub(crate) struct Config {
     /// Calls in flight above which further ones are shed.
     #[garde(range(min = 1, max = 1_000_000))]
     pub(crate) max_in_flight: usize,
+    /// Streams that may be open at the same time.
+    #[garde(range(min = 1, max = 1_000_000))]
+    pub(crate) max_streams: usize,
     /// How long one TCP connection may take to come up.
     #[serde(with = "humantime_serde")]
     #[garde(custom(within(ms(10)..=secs(60))))]
@@ -104,6 +107,7 @@ impl Default for Config {
             timeout: Duration::from_secs(2),
             attempt_timeout: None,
             max_in_flight: 1000,
+            max_streams: 5000,
             connect_timeout: Duration::from_millis(200),
             keepalive: Duration::from_secs(330),
             max_message: ByteSize::mib(4),
@@ -431,19 +435,6 @@ fn not_both(
     move |service, ()| match (service, endpoints) {
         (Some(_), Some(_)) => Err(garde::Error::new("set `service` or `endpoints`, not both")),
         _ => Ok(()),
-    }
-}
-
-fn bytes_within(
-    range: std::ops::RangeInclusive<ByteSize>,
-) -> impl FnOnce(&ByteSize, &()) -> garde::Result {
-    move |value, ()| match range.contains(value) {
-        true => Ok(()),
-        false => Err(garde::Error::new(format!(
-            "{value} is out of range: use {} to {}",
-            range.start(),
-            range.end()
-        ))),
     }
 }
 

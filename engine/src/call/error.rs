@@ -200,10 +200,12 @@ pub(crate) struct CircuitOpen;
 
 /// There are too many calls in flight already.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("more than {limit} calls are in flight")]
+#[error("more than {limit} {what} are in flight, or more than this client's share of them")]
 pub(crate) struct Overloaded {
     /// The cap.
     pub(crate) limit: usize,
+    /// What of: calls, streams.
+    pub(crate) what: &'static str,
 }
 
 /// A call had too little time left to be worth sending.

@@ -45,7 +45,7 @@ pub(crate) use self::{
     outcome::{Effect, Outcome, Reason, Retry, TOO_LITTLE, Timing},
     reply::{Decoded, Messages, ReplyBody},
 };
-use crate::telemetry::trace::Span;
+use crate::{telemetry::trace::Span, types::ClientKey};
 
 /// A call on its way down the layers, and in the inner ones an attempt of it. A clone is another attempt of the same call.
 #[derive(Clone, Debug)]
@@ -77,6 +77,8 @@ pub(crate) struct CallContext {
     pub(crate) idempotent: bool,
     /// Whether the client chose the deadline: then an upstream that misses it is not at fault.
     pub(crate) client_deadline: bool,
+    /// Whose request it is for.
+    pub(crate) client: Option<ClientKey>,
     /// The call's span; attempts are its children.
     pub(crate) span: Span,
     /// The instances that were tried, in order.
@@ -153,6 +155,7 @@ impl Call {
                 config,
                 idempotent: idempotent.unwrap_or(method.idempotent),
                 client_deadline: options.client_deadline,
+                client: options.client,
                 span: options.span,
                 attempted: Mutex::default(),
             }),
@@ -207,4 +210,6 @@ pub(crate) struct CallOptions {
     pub(crate) client_deadline: bool,
     /// Headers of the client's that some upstream is to have.
     pub(crate) forwarded: Option<Arc<HeaderMap>>,
+    /// Whose request it is for.
+    pub(crate) client: Option<ClientKey>,
 }

@@ -408,7 +408,11 @@ mod tests {
         let errors: [CallError; 4] = [
             NoInstance { known: true }.into(),
             CircuitOpen.into(),
-            Overloaded { limit: 1 }.into(),
+            Overloaded {
+                limit: 1,
+                what: "calls",
+            }
+            .into(),
             NoTimeLeft {
                 left: Duration::ZERO,
             }

@@ -15,17 +15,26 @@ use tokio::time::Instant;
 use super::{Failed, Guard, Outcome, now};
 
 /// A decoded message whose type only its method knows.
-pub(crate) struct Decoded(Box<dyn Any + Send>);
+pub(crate) struct Decoded {
+    message: Box<dyn Any + Send>,
+    /// How long it was, encoded and inflated.
+    bytes: usize,
+}
 
 impl Decoded {
     /// Reads an `R`.
     pub(crate) fn of<R: Message + Default + 'static>(bytes: Bytes) -> Result<Self, DecodeError> {
-        Ok(Self(Box::new(R::decode(bytes)?)))
+        let len = bytes.len();
+        Ok(Self {
+            message: Box::new(R::decode(bytes)?),
+            bytes: len,
+        })
     }
 
-    /// The message; `None` if it is none of that type.
-    pub(crate) fn into<R: 'static>(self) -> Option<R> {
-        self.0.downcast().ok().map(|message| *message)
+    /// The message and its length; `None` if it is none of that type.
+    pub(crate) fn into<R: 'static>(self) -> Option<(R, usize)> {
+        let message = self.message.downcast().ok()?;
+        Some((*message, self.bytes))
     }
 }
 

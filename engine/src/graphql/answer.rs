@@ -61,6 +61,20 @@ impl Shape {
         self.typed
     }
 
+    /// How often the same value can be below: fields with one name come from one field of a reply.
+    pub(super) fn repeats(&self) -> usize {
+        let of = |nodes: &[Node]| {
+            let mut by_name: HashMap<&Name, usize> = HashMap::new();
+            for node in nodes {
+                *by_name.entry(&node.name).or_default() += node.below.repeats().max(1);
+            }
+            by_name.into_values().max().unwrap_or_default()
+        };
+        let objects = self.by_object.iter().flatten();
+        let most = objects.map(|(_, nodes)| of(nodes)).max();
+        most.unwrap_or_default().max(of(&self.nodes))
+    }
+
     /// The fields of an operation's root.
     pub(super) fn roots(&self) -> &[Node] {
         &self.nodes

@@ -98,6 +98,11 @@ pub(super) struct Size {
     pub(super) introspects: bool,
     /// What was read and written to write it out.
     pub(super) parts: usize,
+    /// How many fields have another name than their own, introspection apart.
+    pub(super) aliases: usize,
+    /// How often the same value of a reply can be in the answer: the same field is asked for under so many
+    /// names.
+    pub(super) repeats: usize,
 }
 
 /// A field with arguments that wait for variables.
@@ -155,6 +160,9 @@ pub(super) fn collect(
     let root = types.root(operation.kind).ok_or(TooLarge::Parts)?;
     let (selections, answer) = collector.position(root, &[&operation.selections], 0)?;
     collector.size.parts = parts - collector.left.0;
+    // What a field of the root has, no other has.
+    let repeats = answer.roots().iter().map(|root| root.below.repeats());
+    collector.size.repeats = repeats.max().unwrap_or_default().max(1);
     Ok(Plan {
         selections: selections.node,
         waiting: collector.waiting,
@@ -518,6 +526,7 @@ impl<'c> Collector<'c> {
         self.spend(1 + values.sum::<usize>())?;
         if !self.introspects {
             self.size.fields += 1;
+            self.size.aliases += usize::from(first.key().node != *name);
             self.size.depth = self.size.depth.max(depth + 1);
         }
         let id = self.next;

@@ -1,7 +1,10 @@
 //! `[graphql]`.
 
+use bytesize::ByteSize;
 use garde::Validate;
 use serde::{Deserialize, Serialize};
+
+use crate::types::bytes_within;
 
 /// What a query may ask.
 #[derive(Clone, Debug, Deserialize, Serialize, Validate)]
@@ -19,6 +22,18 @@ pub(crate) struct Config {
     /// How many fields a query may ask for in all.
     #[garde(range(min = 1, max = 1_000_000))]
     pub(crate) max_complexity: usize,
+    /// How many fields of its root a query may ask for: most of them are calls.
+    #[garde(range(min = 1, max = 1_000_000))]
+    pub(crate) max_root_fields: usize,
+    /// How many fields of a query may have another name than their own.
+    #[garde(range(min = 0, max = 1_000_000))]
+    pub(crate) max_aliases: usize,
+    /// How many calls to upstreams an operation may make; an event of a subscription, likewise.
+    #[garde(range(min = 1, max = 1_000_000))]
+    pub(crate) max_calls: usize,
+    /// How large an answer may be, and all the replies that it is made of.
+    #[garde(custom(bytes_within(ByteSize::kib(1)..=ByteSize::gib(1))))]
+    pub(crate) max_answer: ByteSize,
 }
 
 /// What a query may ask: the part of `[graphql]` that can change while the schema is served.
@@ -30,6 +45,14 @@ pub(crate) struct Limits {
     pub(crate) max_depth: usize,
     /// How many fields a query may ask for in all.
     pub(crate) max_complexity: usize,
+    /// How many fields of its root a query may ask for.
+    pub(crate) max_root_fields: usize,
+    /// How many fields may have another name than their own.
+    pub(crate) max_aliases: usize,
+    /// How many calls an operation may make.
+    pub(crate) max_calls: usize,
+    /// Bytes of an answer, and of the replies that it is made of.
+    pub(crate) max_answer: usize,
 }
 
 impl Config {
@@ -39,6 +62,10 @@ impl Config {
             introspection: self.introspection,
             max_depth: self.max_depth,
             max_complexity: self.max_complexity,
+            max_root_fields: self.max_root_fields,
+            max_aliases: self.max_aliases,
+            max_calls: self.max_calls,
+            max_answer: usize::try_from(self.max_answer.as_u64()).unwrap_or(usize::MAX),
         }
     }
 
@@ -48,7 +75,15 @@ impl Config {
             introspection,
             max_depth,
             max_complexity,
+            max_root_fields,
+            max_aliases,
+            max_calls,
+            max_answer,
         } = limits;
+        self.max_root_fields = max_root_fields;
+        self.max_aliases = max_aliases;
+        self.max_calls = max_calls;
+        self.max_answer = ByteSize(max_answer as u64);
         self.introspection = introspection;
         self.max_depth = max_depth;
         self.max_complexity = max_complexity;
@@ -62,6 +97,10 @@ impl Default for Config {
             playground: true,
             max_depth: 15,
             max_complexity: 1000,
+            max_root_fields: 50,
+            max_aliases: 100,
+            max_calls: 200,
+            max_answer: ByteSize::mib(8),
         }
     }
 }

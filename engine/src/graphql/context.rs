@@ -9,6 +9,7 @@ use opentelemetry::{KeyValue, trace::SpanKind};
 use prost::Message;
 
 use super::{
+    allowance::Allowance,
     batch::{Batch, Batches},
     error,
     fields::Answer,
@@ -16,6 +17,7 @@ use super::{
 use crate::{
     call::{CallOptions, Method, transport::Http2},
     telemetry::trace::Span,
+    types::ClientKey,
     upstream::{Connected, Typed, Upstream, Upstreams},
 };
 
@@ -85,6 +87,7 @@ impl BatchExt for Context<'_> {
 pub struct Calls {
     upstreams: Option<Upstreams>,
     options: CallOptions,
+    allowance: Option<Arc<Allowance>>,
     /// Calls are made within it.
     operation: Span,
 }
@@ -94,6 +97,7 @@ impl Calls {
         Self {
             upstreams: ctx.data_opt::<Upstreams>().cloned(),
             options: passed_on(ctx),
+            allowance: ctx.data_opt::<Arc<Allowance>>().cloned(),
             operation: ctx.data_opt::<Span>().cloned().unwrap_or_default(),
         }
     }
@@ -131,6 +135,14 @@ impl Caller<'_> {
             let name = U::NAME;
             Error::new(format!("the upstream {name} is not part of this program"))
         })
+    }
+
+    /// What the operation may still cost.
+    fn allowance(&self) -> Option<&Arc<Allowance>> {
+        match self {
+            Self::Field(ctx) => ctx.data_opt(),
+            Self::Batch(calls) => calls.allowance.as_ref(),
+        }
     }
 
     /// What a call should know: the request's deadline, shared by all fields, and a span of its own.
@@ -180,9 +192,13 @@ impl<U: Upstream> Client<'_, U> {
         R: Message + Default + 'static,
     {
         let upstream = self.caller.upstream::<U>()?;
+        let allowance = self.caller.allowance();
+        allowance.map_or(Ok(()), |allowance| allowance.call())?;
         let options = self.caller.options::<U>();
         let answer = upstream.unary(method, request, options).await;
-        answer.map_err(|failed| error::upstream(&failed))
+        let (message, bytes) = answer.map_err(|failed| error::upstream(&failed))?;
+        allowance.map_or(Ok(()), |allowance| allowance.reply(bytes))?;
+        Ok(message)
     }
 
     /// Calls a method that answers with a stream; dropping the stream cancels the call.
@@ -200,10 +216,20 @@ impl<U: Upstream> Client<'_, U> {
         R: Message + Default + 'static,
     {
         let upstream = self.caller.upstream::<U>()?;
+        let allowance = self.caller.allowance().cloned();
+        allowance
+            .as_ref()
+            .map_or(Ok(()), |allowance| allowance.call())?;
         let options = self.caller.options::<U>();
         let answer = upstream.server_streaming(method, request, options);
         let messages = answer.await.map_err(|failed| error::upstream(&failed))?;
-        let messages = messages.map(|message| message.map_err(|failed| error::upstream(&failed)));
+        let messages = messages.map(move |message| {
+            let (message, bytes) = message.map_err(|failed| error::upstream(&failed))?;
+            allowance
+                .as_ref()
+                .map_or(Ok(()), |allowance| allowance.reply(bytes))?;
+            Ok(message)
+        });
         Ok(messages.boxed())
     }
 }
@@ -221,6 +247,7 @@ fn passed_on(ctx: &Context<'_>) -> CallOptions {
         .map(|Forwarded(headers)| Arc::clone(headers));
     CallOptions {
         forwarded,
+        client: ctx.data_opt::<ClientKey>().copied(),
         ..options
     }
 }

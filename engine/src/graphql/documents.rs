@@ -17,6 +17,7 @@ use quick_cache::{
     sync::{Cache, DefaultLifecycle},
 };
 use sha2::{Digest, Sha256};
+use tokio::sync::Semaphore;
 
 use super::{
     coerce::{self, Coerced, Variable},
@@ -35,6 +36,8 @@ const REMEMBERED: u64 = 128 * 1024;
 const HEAVIEST: u64 = 8 * 1024;
 /// What each part of an operation weighs, written out: up to four hundred bytes are kept of each.
 const PART: u64 = 4;
+/// From this length on a document is analysed where nobody waits for it.
+const LARGE: usize = 4 * 1024;
 /// A document of the usual size.
 const USUAL: u64 = 256;
 /// Each has room for several of the heaviest.
@@ -50,6 +53,8 @@ pub(crate) struct Documents {
     types: Arc<Types>,
     limited: Arc<Limited>,
     looks: Arc<Looks>,
+    /// Places for large documents that are being analysed.
+    analysts: Semaphore,
 }
 
 /// How often a document was looked for.
@@ -315,11 +320,15 @@ impl Documents {
             // It is complete.
             Err(_) => Cache::with_weighter(items, REMEMBERED, Weight),
         };
+        // One in two, so that requests go on beside them.
+        let analysts =
+            std::thread::available_parallelism().map_or(1, |cores| cores.get().div_ceil(2));
         Self {
             cache,
             types,
             limited: Arc::new(limited),
             looks,
+            analysts: Semaphore::new(analysts),
         }
     }
 
@@ -333,6 +342,38 @@ impl Documents {
         &self.limited
     }
 
+    /// The document that `text` is. A large one that is not known is analysed on a thread of its own, and only
+    /// a few at one time: it takes longer than others should wait.
+    pub(super) async fn read(&self, text: &str) -> Arc<Document> {
+        if text.len() < LARGE || self.cache.peek(text).is_some() {
+            return self.get(text);
+        }
+        self.looks.misses.fetch_add(1, Ordering::Relaxed);
+        // It is never closed.
+        let _place = self.analysts.acquire().await.ok();
+        let (types, limited) = (Arc::clone(&self.types), Arc::clone(&self.limited));
+        let owned: Box<str> = text.into();
+        let analysed = tokio::task::spawn_blocking(move || {
+            let document = Arc::new(Document::new(&owned, &types, &limited));
+            (owned, document)
+        });
+        match analysed.await {
+            Ok((text, document)) => {
+                self.remember(text, &document);
+                document
+            }
+            // The runtime ends, or the analysis has panicked.
+            Err(_) => Arc::new(Document {
+                hash: String::new(),
+                analysed: Err(Refusal::new(
+                    Code::Internal,
+                    "The document could not be analysed.".to_owned(),
+                    None,
+                )),
+            }),
+        }
+    }
+
     /// The document that `text` is.
     pub(super) fn get(&self, text: &str) -> Arc<Document> {
         if let Some(document) = self.cache.get(text) {
@@ -341,12 +382,15 @@ impl Documents {
         }
         self.looks.misses.fetch_add(1, Ordering::Relaxed);
         let document = Arc::new(Document::new(text, &self.types, &self.limited));
-        // Also one that is refused: it costs as much to read as a good one.
-        let key = text.into();
-        if Weight.weight(&key, &document) <= HEAVIEST {
-            self.cache.insert(key, Arc::clone(&document));
-        }
+        self.remember(text.into(), &document);
         document
+    }
+
+    /// Also one that is refused: it costs as much to read as a good one.
+    fn remember(&self, text: Box<str>, document: &Arc<Document>) {
+        if Weight.weight(&text, document) <= HEAVIEST {
+            self.cache.insert(text, Arc::clone(document));
+        }
     }
 }
 

@@ -8,6 +8,7 @@
 //! **Invariant:** every `Query` and `Mutation` field that is backed by a call is nullable, so that
 //! it answers `null` beside its siblings when the call fails. One bad upstream never blanks the page.
 
+mod allowance;
 mod answer;
 mod batch;
 mod coerce;
@@ -37,6 +38,14 @@ use futures_util::{FutureExt, Stream, StreamExt, stream::BoxStream};
 use serde::{Serialize, Serializer, ser::SerializeStruct};
 use tokio::time::Instant;
 
+pub(crate) use self::{
+    allowance::Beyond,
+    config::{Config, Limits},
+    context::Forwarded,
+    error::Code,
+    operation::Execution,
+    schema::{Executable, SchemaSource},
+};
 pub use self::{
     batch::Batch,
     context::{BatchExt, CallExt, Calls, Client},
@@ -48,13 +57,6 @@ pub use self::{
 use self::{
     batch::{Batches, Driver},
     operation::Operation,
-};
-pub(crate) use self::{
-    config::{Config, Limits},
-    context::Forwarded,
-    error::Code,
-    operation::Execution,
-    schema::{Executable, SchemaSource},
 };
 use crate::{call::CallOptions, telemetry::trace::Span};
 
@@ -118,7 +120,8 @@ pub(crate) async fn execute(
     takes: Takes,
     parent: &Span,
 ) -> Completed {
-    let operation = Operation::start(executable, execution, &mut request, takes, parent);
+    let document = executable.documents.read(&request.query).await;
+    let operation = Operation::start(executable, execution, document, &mut request, takes, parent);
     let refusal = operation.refused();
     let executed = match &refusal {
         None => Executed::Yes,
@@ -147,7 +150,7 @@ pub(crate) async fn execute(
 ///
 /// # Errors
 /// [`Refused`], if nothing of it is executed.
-pub(crate) fn execute_stream(
+pub(crate) async fn execute_stream(
     executable: &Executable,
     execution: &Execution,
     mut request: Request,
@@ -156,7 +159,8 @@ pub(crate) fn execute_stream(
     timeout: std::time::Duration,
     parent: &Span,
 ) -> Result<impl Stream<Item = Response> + Send + use<>, Refused> {
-    let operation = Operation::start(executable, execution, &mut request, takes, parent);
+    let document = executable.documents.read(&request.query).await;
+    let operation = Operation::start(executable, execution, document, &mut request, takes, parent);
     if let Some(mut refusal) = operation.refused() {
         operation.answer(&mut refusal);
         operation.finish();
@@ -178,9 +182,62 @@ pub(crate) fn execute_stream(
     })
 }
 
+impl Completed {
+    /// As it is sent; instead of an answer that is larger than `limits` allow, why it is not.
+    ///
+    /// # Errors
+    /// When it is no JSON, which what resolvers return is.
+    pub(crate) fn json(
+        mut self,
+        limits: &Limits,
+        execution: &Execution,
+    ) -> Result<Vec<u8>, serde_json::Error> {
+        let mut bytes = Bounded {
+            bytes: Vec::with_capacity(USUAL_ANSWER),
+            left: limits.max_answer,
+        };
+        match serde_json::to_writer(&mut bytes, &self) {
+            Err(error) if error.is_io() => {
+                let error = allowance::not_sent(limits, &execution.beyond);
+                self.response = Response::from_errors(vec![error]);
+                serde_json::to_vec(&self)
+            }
+            written => written.map(|()| bytes.bytes),
+        }
+    }
+}
+
+/// An answer of the usual size.
+const USUAL_ANSWER: usize = 256;
+
+/// Bytes that become no more than so many.
+struct Bounded {
+    bytes: Vec<u8>,
+    left: usize,
+}
+
+impl std::io::Write for Bounded {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        let left = self.left.checked_sub(bytes.len());
+        self.left = left.ok_or(std::io::ErrorKind::FileTooLarge)?;
+        self.bytes.extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
 /// Why a client with `limit` operations under way gets no more.
 pub(crate) fn too_many(limit: usize) -> [ServerError; 1] {
     let problem = format!("This connection has {limit} operations under way: end one first.");
+    [Code::Overloaded.error(problem, None)]
+}
+
+/// Why a client gets no more operations with many answers, over whatever connection.
+pub(crate) fn too_many_streams() -> [ServerError; 1] {
+    let problem = "Too many operations with many answers are open here: end some first.";
     [Code::Overloaded.error(problem, None)]
 }
 
@@ -218,6 +275,7 @@ impl Stream for Answers {
         match ready!(answer) {
             Some(mut answer) => {
                 operation.answer(&mut answer);
+                operation.renew();
                 Poll::Ready(Some(answer))
             }
             None => {

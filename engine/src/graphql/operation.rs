@@ -9,7 +9,9 @@ use tokio::time::Instant;
 use tracing::warn;
 
 use super::{
-    Executable, Takes, answer,
+    Executable, Takes,
+    allowance::Beyond,
+    answer,
     documents::Document,
     error::Code,
     prepare::{Prepared, prepare},
@@ -23,10 +25,16 @@ pub(crate) struct Execution {
     pub(crate) slow: Duration,
     /// Errors in answers, by code.
     pub(crate) errors: Counter<u64>,
+    /// Operations that went beyond a limit.
+    pub(crate) beyond: Beyond,
 }
 
 /// Characters of an operation's name in the log: it is the client's own word.
 const LONGEST_NAME: usize = 100;
+
+/// Errors of one answer; of more, only the number is said. A list whose items all lack the same thing has as
+/// many errors as items, and each is many times as long as what it is about.
+const MAX_ERRORS: usize = 100;
 
 /// An operation under way. It ends when it is dropped, however that comes about.
 pub(super) struct Operation {
@@ -49,11 +57,11 @@ impl Operation {
     pub(super) fn start(
         executable: &Executable,
         execution: &Execution,
+        document: Arc<Document>,
         request: &mut Request,
         takes: Takes,
         parent: &Span,
     ) -> Self {
-        let document = executable.documents.get(&request.query);
         let wanted = document.operation(request.operation_name.as_deref());
         let kind = wanted.map_or("invalid", |operation| match operation.ty {
             OperationType::Query => "query",
@@ -76,7 +84,8 @@ impl Operation {
             Some(problem) => Err(vec![Code::OperationResolution.error(problem, None)]),
             None => {
                 let limits = &executable.limits;
-                prepare(request, &executable.documents, &document, limits).map(Arc::new)
+                let (documents, beyond) = (&executable.documents, &execution.beyond);
+                prepare(request, documents, &document, limits, beyond).map(Arc::new)
             }
         };
         if let Ok(prepared) = &prepared
@@ -133,12 +142,20 @@ impl Operation {
         if failed {
             self.span.fail("the answer has errors");
         }
+        shorten(&mut response.errors);
         let Some(trace_id) = self.span.trace_id(failed) else {
             return;
         };
         for error in &mut response.errors {
             let extensions = error.extensions.get_or_insert_default();
             extensions.set("traceId", trace_id.clone());
+        }
+    }
+
+    /// What is left of what it may cost is for what comes next.
+    pub(super) fn renew(&self) {
+        if let Ok(prepared) = &self.prepared {
+            prepared.allowance.renew();
         }
     }
 
@@ -171,6 +188,18 @@ impl Drop for Operation {
             );
         });
     }
+}
+
+/// Leaves the first errors of many, and says how many there were.
+fn shorten(errors: &mut Vec<ServerError>) {
+    let more = errors.len().saturating_sub(MAX_ERRORS);
+    if more == 0 {
+        return;
+    }
+    let code = errors.get(MAX_ERRORS).and_then(code_of);
+    errors.truncate(MAX_ERRORS);
+    let problem = format!("There are {more} more errors like these.");
+    errors.push(code.unwrap_or(Code::Internal).error(problem, None));
 }
 
 /// Why an operation of this kind does not come this way, if it does not.

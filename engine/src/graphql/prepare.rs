@@ -14,6 +14,7 @@ use async_graphql::{
 
 use super::{
     Limits,
+    allowance::{Allowance, Beyond},
     answer::{Failed, Node, Shape},
     coerce::{self, Coerced, NoArgument},
     collect::{Plan, Waiting, WaitingArgument, library_argument, type_of_object},
@@ -28,6 +29,8 @@ pub(super) struct Prepared {
     plan: Arc<Plan>,
     /// Fields that are not executed because an argument of theirs has no value.
     pub(super) failed: Failed,
+    /// What it may still cost.
+    pub(super) allowance: Arc<Allowance>,
 }
 
 impl Prepared {
@@ -50,6 +53,7 @@ pub(super) fn prepare(
     documents: &Documents,
     document: &Document,
     limits: &Limits,
+    beyond: &Beyond,
 ) -> Result<Prepared, Vec<ServerError>> {
     let analysed = document.analysed.as_ref();
     if let Err(refusal) = analysed {
@@ -72,7 +76,7 @@ pub(super) fn prepare(
     let plan = operation
         .plan(documents, &variables)
         .map_err(|too_large| vec![Code::ValidationFailed.error(too_large.to_string(), None)])?;
-    within(limits, &plan, operation).map_err(|error| vec![error])?;
+    within(limits, &plan, operation, beyond).map_err(|error| vec![error])?;
     let mut selections = plan.selections.clone();
     let failed = fill(types, &plan, operation, &variables, &mut selections)
         .map_err(|too_large| vec![too_large])?;
@@ -95,7 +99,13 @@ pub(super) fn prepare(
         )),
         fragments: Default::default(),
     });
-    Ok(Prepared { plan, failed })
+    let allowance = Arc::new(Allowance::new(limits, plan.size.repeats, beyond));
+    request.data.insert(Arc::clone(&allowance));
+    Ok(Prepared {
+        plan,
+        failed,
+        allowance,
+    })
 }
 
 fn no_operation(name: Option<&str>) -> ServerError {
@@ -107,26 +117,48 @@ fn no_operation(name: Option<&str>) -> ServerError {
 }
 
 /// Whether an operation is within `limits`.
-fn within(limits: &Limits, plan: &Plan, operation: &Operation) -> Result<(), ServerError> {
+fn within(
+    limits: &Limits,
+    plan: &Plan,
+    operation: &Operation,
+    beyond: &Beyond,
+) -> Result<(), ServerError> {
     let size = &plan.size;
-    let problem = if size.introspects && !limits.introspection {
-        "Introspection is turned off: graphql.introspection.".to_owned()
+    let roots = plan.answer.roots().len();
+    let (limit, problem) = if size.introspects && !limits.introspection {
+        let problem = "Introspection is turned off: graphql.introspection.".to_owned();
+        ("introspection", problem)
     } else if size.depth > limits.max_depth {
-        format!(
+        let problem = format!(
             "The operation is too deep: its fields nest {} deep, graphql.max_depth is {}.",
             size.depth, limits.max_depth
-        )
+        );
+        ("max_depth", problem)
     } else if size.fields > limits.max_complexity {
-        format!(
+        let problem = format!(
             "The operation is too complex: it asks for {} fields, graphql.max_complexity is {}.",
             size.fields, limits.max_complexity
-        )
+        );
+        ("max_complexity", problem)
+    } else if roots > limits.max_root_fields {
+        let problem = format!(
+            "The operation is too wide: it asks for {roots} fields of its root, graphql.max_root_fields is {}.",
+            limits.max_root_fields
+        );
+        ("max_root_fields", problem)
+    } else if size.aliases > limits.max_aliases {
+        let problem = format!(
+            "The operation renames too many fields: it has {} aliases, graphql.max_aliases is {}.",
+            size.aliases, limits.max_aliases
+        );
+        ("max_aliases", problem)
     } else if operation.ty == OperationType::Subscription && plan.answer.roots().is_empty() {
         let problem = "The subscription asks for nothing: its field is skipped.".to_owned();
         return Err(Code::BadUserInput.error(problem, None));
     } else {
         return Ok(());
     };
+    beyond.count(limit);
     Err(Code::ValidationFailed.error(problem, None))
 }
 

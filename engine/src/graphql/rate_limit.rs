@@ -21,8 +21,9 @@ use parking_lot::Mutex;
 
 use super::{error, prepare::Prepared};
 use crate::{
-    rate_limit::{ActiveRule, ClientKey, Limiter, Throttled},
+    rate_limit::{ActiveRule, Limiter, Throttled},
     telemetry::trace::Span,
+    types::ClientKey,
 };
 
 /// Makes the extension for each request.

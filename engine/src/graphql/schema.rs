@@ -59,7 +59,7 @@ type Build = dyn Fn(&Limits, Upstreams, Arc<Limiter>) -> Arc<dyn Execute> + Send
 /// The owner's schema under one set of rules.
 pub(crate) struct Executable {
     pub(super) schema: Arc<dyn Execute>,
-    pub(super) limits: Limits,
+    pub(crate) limits: Limits,
     pub(super) documents: Arc<Documents>,
 }
 

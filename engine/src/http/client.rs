@@ -4,7 +4,10 @@ use std::net::{IpAddr, SocketAddr};
 
 use axum::http::HeaderMap;
 
-use crate::rate_limit::{ClientConfig, ClientKey, Identity};
+use crate::{
+    rate_limit::{ClientConfig, Identity},
+    types::ClientKey,
+};
 
 /// The client behind a request from `peer`.
 ///

@@ -41,6 +41,9 @@ pub(crate) struct Config {
     /// Requests that may be executed at one time; further ones are answered 503.
     #[garde(range(min = 1, max = 1_000_000))]
     pub(crate) max_in_flight: usize,
+    /// Operations that may run over WebSockets and as server-sent events at one time; further ones are refused.
+    #[garde(range(min = 1, max = 1_000_000))]
+    pub(crate) max_streams: usize,
     /// Pages of other origins; absent: they get nothing.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[garde(dive)]
@@ -126,6 +129,7 @@ impl Default for Config {
             header_timeout: Duration::from_secs(10),
             idle_timeout: Duration::from_secs(75),
             max_in_flight: 2_000,
+            max_streams: 10_000,
             cors: None,
             drain_delay: Duration::from_secs(5),
             drain_timeout: Duration::from_secs(20),

@@ -55,6 +55,10 @@ impl Graph {
             introspection: true,
             max_depth: 64,
             max_complexity: 100_000,
+            max_root_fields: 100_000,
+            max_aliases: 100_000,
+            max_calls: 100_000,
+            max_answer: 1 << 30,
         };
         let config: rate_limit::Config = toml_edit::de::from_str(rate_limit)?;
         let limiter = Arc::new(Limiter::new(&config));
@@ -62,6 +66,7 @@ impl Graph {
         let execution = Execution {
             slow: Duration::MAX,
             errors: meter.u64_counter("errors").build(),
+            beyond: graphql::Beyond::new(&meter),
         };
         Ok(Self {
             source,
@@ -90,7 +95,9 @@ impl Graph {
             &Span::default(),
         )
         .await;
-        Ok(serde_json::to_string(&answer)?)
+        Ok(String::from_utf8(
+            answer.json(&executable.limits, execution)?,
+        )?)
     }
 
     /// The answers to the subscription that `body` is, until it ends.
@@ -111,7 +118,8 @@ impl Graph {
             session,
             timeout,
             &span,
-        );
+        )
+        .await;
         let answers: Vec<_> = match answers {
             Ok(answers) => answers.collect().await,
             Err(refused) => vec![Response::from_errors(refused.0)],

@@ -1,73 +1,84 @@
-//! A cap on the calls in flight to one upstream. What is above it is shed, not queued: a queue
-//! in front of an overloaded upstream only makes every answer late.
+//! A cap on the calls in flight to one upstream, and one on its open streams. What is above it is shed, not
+//! queued: a queue in front of an overloaded upstream only makes every answer late. No client takes all of it
+//! from the others.
 
 use std::sync::{
     Arc,
-    atomic::{AtomicU64, AtomicUsize, Ordering},
+    atomic::{AtomicU64, Ordering},
 };
 
 use tokio::time::Instant;
 
-use crate::call::{Around, Call, CallService, Failed, Guard, Guarded, Outcome, Overloaded, now};
+use crate::{
+    call::{
+        Around, Call, CallContext, CallService, Failed, Guard, Guarded, Outcome, Overloaded, now,
+    },
+    types::{ClientKey, Fair, Place},
+};
 
-/// The cap of one service; `max_in_flight` of a call's configuration says how high it is. Clones
-/// share it.
+/// The caps of one service; `max_in_flight` and `max_streams` of a call's configuration say how high they
+/// are. Clones share them.
 ///
-/// What decides is one question, "may one more start?", asked of [`Permits`]: an adaptive limit
+/// What decides is one question, "may one more start?", asked of [`Fair`]: an adaptive limit
 /// would answer it there.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Bulkhead(Arc<Permits>);
-
-#[derive(Debug, Default)]
-struct Permits {
-    taken: AtomicUsize,
-    shed: AtomicU64,
+pub(crate) struct Bulkhead {
+    calls: Fair<ClientKey>,
+    streams: Fair<ClientKey>,
+    shed: Arc<AtomicU64>,
 }
 
 /// One call's permit, until dropped: a unary call's to its end, a stream's to its first message,
-/// because a stream that idles costs the upstream little.
+/// because a stream that idles costs the upstream little; and a stream has a second one, to its end.
 #[derive(Debug)]
-pub(crate) struct Permit(Arc<Permits>);
-
-impl Permits {
-    fn take(self: &Arc<Self>, limit: usize) -> Result<Permit, Overloaded> {
-        let one_more = |taken: usize| (taken < limit).then_some(taken + 1);
-        match self
-            .taken
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more)
-        {
-            Ok(_) => Ok(Permit(Arc::clone(self))),
-            Err(_) => {
-                self.shed.fetch_add(1, Ordering::Relaxed);
-                Err(Overloaded { limit })
-            }
-        }
-    }
-}
-
-impl Drop for Permit {
-    fn drop(&mut self) {
-        self.0.taken.fetch_sub(1, Ordering::Relaxed);
-    }
+pub(crate) struct Permit {
+    call: Option<Place<ClientKey>>,
+    stream: Option<Place<ClientKey>>,
 }
 
 impl Guard for Permit {
+    fn message(&mut self, _: Instant) {
+        self.call = None;
+    }
+
     fn end(&mut self, _: Outcome, _: Instant) {}
 
     fn outlives_message(&self) -> bool {
-        false
+        self.stream.is_some()
     }
 }
 
 impl Bulkhead {
+    fn take(&self, call: &CallContext, now: Instant) -> Result<Permit, Overloaded> {
+        let (config, client) = (&call.config, call.client);
+        let of = |places: &Fair<ClientKey>, limit, what| {
+            places
+                .take(limit, client, now)
+                .ok_or(Overloaded { limit, what })
+        };
+        let stream = match call.method.streaming {
+            true => Some(of(&self.streams, config.max_streams, "streams")?),
+            false => None,
+        };
+        Ok(Permit {
+            call: Some(of(&self.calls, config.max_in_flight, "calls")?),
+            stream,
+        })
+    }
+
     /// Calls in flight.
     pub(crate) fn in_flight(&self) -> usize {
-        self.0.taken.load(Ordering::Relaxed)
+        self.calls.taken()
+    }
+
+    /// Open streams.
+    pub(crate) fn streams(&self) -> usize {
+        self.streams.taken()
     }
 
     /// Calls that were shed so far.
     pub(crate) fn shed(&self) -> u64 {
-        self.0.shed.load(Ordering::Relaxed)
+        self.shed.load(Ordering::Relaxed)
     }
 }
 
@@ -78,9 +89,13 @@ where
     type Future = Guarded<S::Future, Permit>;
 
     fn around(&self, inner: &mut S, call: Call) -> Self::Future {
-        match self.0.take(call.context.config.max_in_flight) {
+        let now = now();
+        match self.take(&call.context, now) {
             Ok(permit) => Guarded::running(inner.call(call), permit),
-            Err(overloaded) => Guarded::refused(Failed::unsent(overloaded, now())),
+            Err(overloaded) => {
+                self.shed.fetch_add(1, Ordering::Relaxed);
+                Guarded::refused(Failed::unsent(overloaded, now))
+            }
         }
     }
 }

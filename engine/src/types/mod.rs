@@ -2,13 +2,22 @@
 //! that no user of them checks again.
 
 mod backoff;
+mod client_key;
 mod error_chain;
+mod fair;
 mod outage;
 
-pub(crate) use self::{backoff::Backoff, error_chain::error_chain, outage::OutageLog};
+pub(crate) use self::{
+    backoff::Backoff,
+    client_key::ClientKey,
+    error_chain::error_chain,
+    fair::{Fair, Place},
+    outage::OutageLog,
+};
 
 use std::{fmt, ops::RangeInclusive, path::PathBuf, time::Duration};
 
+use bytesize::ByteSize;
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 
@@ -186,6 +195,20 @@ pub(crate) fn within(
             humantime::format_duration(*range.start()),
             humantime::format_duration(*range.end()),
         )))
+    }
+}
+
+/// The same for a number of bytes.
+pub(crate) fn bytes_within(
+    range: RangeInclusive<ByteSize>,
+) -> impl FnOnce(&ByteSize, &()) -> garde::Result {
+    move |value, ()| match range.contains(value) {
+        true => Ok(()),
+        false => Err(garde::Error::new(format!(
+            "{value} is out of range: use {} to {}",
+            range.start(),
+            range.end()
+        ))),
     }
 }
 

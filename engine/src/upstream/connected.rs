@@ -101,7 +101,7 @@ impl<C: Connect> Connected<C> {
         self.balance.reconfigure(config);
     }
 
-    /// Calls a unary method.
+    /// Calls a unary method. With the message comes how long it was.
     ///
     /// # Errors
     /// [`UpstreamError`] when there is no answer within the upstream's deadline.
@@ -110,7 +110,7 @@ impl<C: Connect> Connected<C> {
         method: &'static Method<U, Q, R>,
         request: &Q,
         options: CallOptions,
-    ) -> Result<R, UpstreamError>
+    ) -> Result<(R, usize), UpstreamError>
     where
         Q: Message,
         R: Message + Default + 'static,
@@ -140,7 +140,10 @@ impl<C: Connect> Connected<C> {
         method: &'static Method<U, Q, R>,
         request: &Q,
         options: CallOptions,
-    ) -> Result<impl Stream<Item = Result<R, UpstreamError>> + Send + use<U, Q, R, C>, UpstreamError>
+    ) -> Result<
+        impl Stream<Item = Result<(R, usize), UpstreamError>> + Send + use<U, Q, R, C>,
+        UpstreamError,
+    >
     where
         Q: Message,
         R: Message + Default + 'static,
@@ -199,7 +202,7 @@ impl<C: Connect> Connected<C> {
 }
 
 /// The message as what its method answers with.
-fn typed<R: 'static>(message: Decoded, at: Instant) -> Result<R, Failed> {
+fn typed<R: 'static>(message: Decoded, at: Instant) -> Result<(R, usize), Failed> {
     message.into().ok_or_else(|| {
         let other = BadReply::Undecodable("a message of another type".to_owned());
         Failed::unsent(other, at)

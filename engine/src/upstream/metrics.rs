@@ -112,6 +112,13 @@ const INSTRUMENTS: &[(Kind, &str, &str, &str, Read)] = &[
         |status, _, observe| observe(status.calls_in_flight as f64, &[upstream(status)]),
     ),
     (
+        Kind::Gauge,
+        "bff.bulkhead.streams",
+        "",
+        "Streams that are open.",
+        |status, _, observe| observe(status.streams as f64, &[upstream(status)]),
+    ),
+    (
         Kind::Counter,
         "bff.bulkhead.shed",
         "",

@@ -37,6 +37,8 @@ pub(crate) struct UpstreamStatus {
     pub(crate) transitions: [(State, u64); 3],
     /// Calls that hold a permit.
     pub(crate) calls_in_flight: usize,
+    /// Streams that are open.
+    pub(crate) streams: usize,
     /// Calls that were shed.
     pub(crate) shed: u64,
     /// Further attempts, by the code of the attempt before.
@@ -67,6 +69,7 @@ impl UpstreamStatus {
             breaker: layers.breaker.status(),
             transitions: State::ALL.map(|state| (state, layers.breaker.transitions_to(state))),
             calls_in_flight: layers.bulkhead.in_flight(),
+            streams: layers.bulkhead.streams(),
             shed: layers.bulkhead.shed(),
             retries: layers.retry.retries(),
             retries_exhausted: layers.retry.exhausted(),

@@ -20,7 +20,7 @@ use super::{
     super::{
         Lifecycle, SocketCounts,
         outbox::{Full, Out, Outbox},
-        websocket::Close,
+        websocket::{Close, Open},
     },
     negotiate::Form,
 };
@@ -38,10 +38,12 @@ pub(super) fn respond(
     answers: impl Stream<Item = Answer> + Send + 'static,
     lifecycle: Lifecycle,
     counts: SocketCounts,
+    open: Open,
 ) -> Response {
     let outbox = Arc::new(Outbox::default());
     let filled = Arc::clone(&outbox);
     let filling = async move {
+        let _open = open;
         let filling = AssertUnwindSafe(fill(answers, &filled, lifecycle, counts));
         // A resolver that panics ends what it was asked for.
         if filling.catch_unwind().await.is_err() {
@@ -82,7 +84,6 @@ async fn fill(
     lifecycle: Lifecycle,
     counts: SocketCounts,
 ) {
-    let _open = counts.open();
     let mut answers = std::pin::pin!(answers);
     loop {
         let answer = select! {

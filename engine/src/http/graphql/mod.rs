@@ -25,13 +25,10 @@ use axum::{
     routing::any,
 };
 use opentelemetry::metrics::{Counter, Meter};
-use tokio::{
-    sync::{Semaphore, SemaphorePermit},
-    time::Instant,
-};
+use tokio::time::Instant;
 
 pub(crate) use self::origin::Origins;
-pub(crate) use self::session::session;
+pub(crate) use self::session::{client_of, session};
 use self::{
     negotiate::{Form, negotiate},
     refusal::Refusal,
@@ -44,8 +41,9 @@ use super::{
 };
 use crate::{
     call::CallOptions,
-    graphql::{self, Completed, Executed, Execution, Takes},
+    graphql::{self, Completed, Executable, Executed, Execution, Takes},
     telemetry::trace::Span,
+    types::{ClientKey, Fair, Place},
 };
 
 /// A client's own, smaller wish for a deadline.
@@ -69,7 +67,8 @@ pub(super) struct Endpoint {
 /// Places for requests that are executed at one time. Clones share them.
 #[derive(Clone, Debug)]
 pub(crate) struct InFlight {
-    places: Arc<Semaphore>,
+    places: Fair<ClientKey>,
+    max: usize,
     shed: Counter<u64>,
 }
 
@@ -77,7 +76,8 @@ impl InFlight {
     /// `max` places.
     pub(crate) fn new(max: usize, meter: &Meter) -> Self {
         Self {
-            places: Arc::new(Semaphore::new(max)),
+            places: Fair::default(),
+            max,
             shed: meter
                 .u64_counter("bff.http.requests.shed")
                 .with_description("Requests that were answered 503 because of http.max_in_flight.")
@@ -85,9 +85,10 @@ impl InFlight {
         }
     }
 
-    /// A place, until it is dropped.
-    fn take(&self) -> Result<SemaphorePermit<'_>, Refusal> {
-        self.places.try_acquire().map_err(|_| {
+    /// A place for a request of `client`'s, until it is dropped.
+    fn take(&self, client: Option<ClientKey>) -> Result<Place<ClientKey>, Refusal> {
+        let place = self.places.take(self.max, client, Instant::now());
+        place.ok_or_else(|| {
             self.shed.add(1, &[]);
             let problem = "Too many requests are under way here: try again in a second.";
             Refusal::new(StatusCode::SERVICE_UNAVAILABLE, problem)
@@ -189,6 +190,7 @@ impl Endpoint {
             connection_init: None,
         };
         let mut data = session(&served, &self.data, &incoming).map_err(Refusal::bad_request)?;
+        let client = client_of(&data);
         let parameters = match takes {
             Takes::Queries | Takes::Reads => {
                 Parameters::of_url(parts.uri.query().unwrap_or_default())?
@@ -196,24 +198,29 @@ impl Endpoint {
             _ => Parameters::of_json(&body::read(headers, body, deadline).await?)?,
         };
         let mut request: Request = parameters.into_request(&self.persisted)?;
-        let _place = self.in_flight.take()?;
+        let _place = self.in_flight.take(client)?;
         let (executable, execution) = (&served.executable, &self.execution);
         if form == Form::Events {
+            let open = self.sockets.open(client).ok_or_else(|| {
+                let problem =
+                    "Too many operations with many answers are open here: end some first.";
+                Refusal::new(StatusCode::SERVICE_UNAVAILABLE, problem)
+            })?;
             let session = Arc::new(data);
             let timeout = deadline.saturating_duration_since(Instant::now());
             let answers = graphql::execute_stream(
                 executable, execution, request, takes, session, timeout, span,
             );
-            return match answers {
+            return match answers.await {
                 Ok(answers) => {
                     let (lifecycle, counts) = (self.lifecycle.clone(), self.sockets.clone());
-                    Ok(events::respond(answers, lifecycle, counts))
+                    Ok(events::respond(answers, lifecycle, counts, open))
                 }
                 Err(refused) => {
                     let response = async_graphql::Response::from_errors(refused.0);
                     let executed = Executed::No;
                     let completed = Completed { response, executed };
-                    respond(completed, Form::Response)
+                    respond(completed, Form::Response, executable, execution)
                 }
             };
         }
@@ -224,7 +231,7 @@ impl Endpoint {
         });
         request.data = data;
         let completed = graphql::execute(executable, execution, request, takes, span).await;
-        respond(completed, form)
+        respond(completed, form, executable, execution)
     }
 
     async fn upgrade(self, mut parts: request::Parts, peer: SocketAddr, span: Span) -> Response {
@@ -257,22 +264,29 @@ impl Endpoint {
 }
 
 /// The answer to an operation, in `form`.
-fn respond(completed: Completed, form: Form) -> Result<Response, Refusal> {
-    let body = serde_json::to_vec(&completed).map_err(|_| {
+fn respond(
+    mut completed: Completed,
+    form: Form,
+    executable: &Executable,
+    execution: &Execution,
+) -> Result<Response, Refusal> {
+    let executed = completed.executed;
+    // What resolvers have said.
+    let said = std::mem::take(&mut completed.response.http_headers);
+    let body = completed.json(&executable.limits, execution).map_err(|_| {
         // What resolvers return is JSON.
         Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, "The answer is no JSON.")
     })?;
     let mut response = Response::new(Body::from(body));
-    *response.status_mut() = match (completed.executed, form) {
+    *response.status_mut() = match (executed, form) {
         (Executed::NotThisWay, _) => StatusCode::METHOD_NOT_ALLOWED,
         (Executed::No, Form::Response) => StatusCode::BAD_REQUEST,
         (Executed::No | Executed::Yes, _) => StatusCode::OK,
     };
     let headers = response.headers_mut();
-    // What resolvers have said.
-    *headers = completed.response.http_headers;
+    *headers = said;
     headers.insert(CONTENT_TYPE, form.content_type());
-    if completed.executed == Executed::NotThisWay {
+    if executed == Executed::NotThisWay {
         headers.insert(ALLOW, HeaderValue::from_static("POST"));
     }
     Ok(response)

@@ -1,6 +1,6 @@
 //! What resolvers and the engine have of a request, or of a connection.
 
-use std::sync::Arc;
+use std::{any::TypeId, sync::Arc};
 
 use async_graphql::Data;
 use axum::http::{HeaderMap, HeaderValue};
@@ -9,6 +9,7 @@ use super::super::{Incoming, RequestData, Served, client};
 use crate::{
     call::{ForwardedHeader, forwarded},
     graphql::Forwarded,
+    types::ClientKey,
 };
 
 /// Bytes of a header that a `connection_init` names: what servers take of a header of their own.
@@ -39,6 +40,12 @@ pub(crate) fn session(
     }
     owners.fill(incoming, &mut data);
     Ok(data)
+}
+
+/// Whose session it is.
+pub(crate) fn client_of(session: &Data) -> Option<ClientKey> {
+    let key = session.get(&TypeId::of::<ClientKey>());
+    key.and_then(|key| key.downcast_ref()).copied()
 }
 
 /// `headers` with those that the keys of a `connection_init` name: a browser cannot set any for a

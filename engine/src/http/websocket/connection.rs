@@ -15,6 +15,7 @@ use tokio::{
 use tokio_util::task::AbortOnDropHandle;
 
 use super::{
+    super::graphql::client_of,
     super::outbox::{Full, Out, Outbox},
     super::parameters::Parameters,
     Connection,
@@ -274,7 +275,12 @@ struct Started {
 impl Started {
     async fn run(&self, request: async_graphql::Request, session: Arc<Data>) {
         let connection = &self.connection;
-        let _open = connection.counts.open();
+        let id = self.id.as_str();
+        let Some(_open) = connection.counts.open(client_of(&session)) else {
+            let errors = graphql::too_many_streams();
+            let payload = errors.as_slice();
+            return self.end(&Told::Error { id, payload });
+        };
         let served = connection.served.load_full();
         let span = connection.operation();
         let started = graphql::execute_stream(
@@ -285,8 +291,8 @@ impl Started {
             session,
             connection.request_timeout,
             &span,
-        );
-        let id = self.id.as_str();
+        )
+        .await;
         let mut answers = match started {
             Ok(answers) => std::pin::pin!(answers),
             Err(Refused(errors)) => {

@@ -17,11 +17,16 @@ use opentelemetry::{
     metrics::{Counter, Meter, UpDownCounter},
 };
 use serde_json::Value;
+use tokio::time::Instant;
 
 pub(super) use self::message::Close;
 use self::message::PROTOCOL;
 use super::{Incoming, Lifecycle, RequestData, Served, graphql::session, persisted::Persisted};
-use crate::{graphql::Execution, telemetry::trace::Span};
+use crate::{
+    graphql::Execution,
+    telemetry::trace::Span,
+    types::{ClientKey, Fair, Place},
+};
 
 /// Bytes of a message.
 const MAX_MESSAGE: usize = 1 << 20;
@@ -31,11 +36,21 @@ const MAX_MESSAGE: usize = 1 << 20;
 pub(crate) struct SocketCounts {
     open: UpDownCounter<i64>,
     slow: Counter<u64>,
+    refused: Counter<u64>,
+    places: Fair<ClientKey>,
+    max: usize,
 }
 
 impl SocketCounts {
-    pub(crate) fn new(meter: &Meter) -> Self {
+    /// At most `max` may be open.
+    pub(crate) fn new(max: usize, meter: &Meter) -> Self {
         Self {
+            places: Fair::default(),
+            max,
+            refused: meter
+                .u64_counter("bff.http.streams.refused")
+                .with_description("Operations that were refused because of http.max_streams.")
+                .build(),
             open: meter
                 .i64_up_down_counter("bff.http.streams")
                 .with_description("Operations that run over WebSockets and as server-sent events.")
@@ -51,19 +66,29 @@ impl SocketCounts {
 }
 
 /// An operation that is counted for as long as it runs.
-pub(super) struct Open(UpDownCounter<i64>);
+pub(super) struct Open {
+    open: UpDownCounter<i64>,
+    _place: Place<ClientKey>,
+}
 
 impl Drop for Open {
     fn drop(&mut self) {
-        self.0.add(-1, &[]);
+        self.open.add(-1, &[]);
     }
 }
 
 impl SocketCounts {
-    /// One more runs.
-    pub(super) fn open(&self) -> Open {
+    /// One more of `client`'s runs, if there is a place for it.
+    pub(super) fn open(&self, client: Option<ClientKey>) -> Option<Open> {
+        let Some(place) = self.places.take(self.max, client, Instant::now()) else {
+            self.refused.add(1, &[]);
+            return None;
+        };
         self.open.add(1, &[]);
-        Open(self.open.clone())
+        Some(Open {
+            open: self.open.clone(),
+            _place: place,
+        })
     }
 
     /// One has ended because its client did not read.

@@ -31,8 +31,8 @@ use tokio_util::task::AbortOnDropHandle;
 use tracing::{info, warn};
 
 pub(crate) use self::config::Config;
-use super::{ActiveRule, ClientKey, Scope};
-use crate::types::{Backoff, OutageLog};
+use super::{ActiveRule, Scope};
+use crate::types::{Backoff, ClientKey, OutageLog};
 
 /// Connect timeout; no request waits for it.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
