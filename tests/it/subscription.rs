@@ -5,11 +5,14 @@ use tonic::Code;
 
 use bff_tests::{
     TestBff,
-    fixtures::hostile::{Harm, HostileFixture},
+    fixtures::{
+        greeter::GreeterFixture,
+        hostile::{Harm, HostileFixture},
+    },
     websocket::{Client, subscribe},
 };
 
-use crate::support::System;
+use crate::support::{System, soon};
 
 #[tokio::test]
 async fn greetings_arrive_one_by_one_and_then_the_subscription_completes() {
@@ -68,4 +71,44 @@ async fn an_upstream_that_fails_is_an_error_with_its_code() {
         text.contains("FORBIDDEN") && text.contains("PERMISSION_DENIED"),
         "{text}"
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn more_streams_than_a_connection_takes_stand_beside_queries_that_are_answered() {
+    // What servers and proxies allow by default.
+    let greeter = GreeterFixture::with_streams(Some(100)).await.unwrap();
+    greeter.script(|script| (script.greetings, script.holds) = (1, true));
+    let bff = TestBff::builder()
+        .set(
+            "upstreams.greeter.endpoints",
+            json!([format!("http://{}", greeter.addr())]),
+        )
+        .start()
+        .await;
+    bff.wait_ready().await;
+    let mut clients = Vec::new();
+    for _ in 0..2 {
+        let mut client = Client::connect(bff.addr(), &[]).await;
+        for n in 0..150 {
+            let query = "subscription { greetings { message } }";
+            let subscribe =
+                json!({ "id": n.to_string(), "type": "subscribe", "payload": { "query": query } });
+            client.send(subscribe).await;
+        }
+        for _ in 0..150 {
+            let message = client.next().await;
+            assert_eq!(message["type"], "next", "{message}");
+        }
+        clients.push(client);
+    }
+    assert_eq!(*greeter.open().borrow(), 300);
+    for _ in 0..50 {
+        assert!(bff.greets().await);
+    }
+    // They end with those that wanted them.
+    drop(clients);
+    soon(greeter.open().wait_for(|open| *open == 0))
+        .await
+        .unwrap();
+    assert!(bff.greets().await);
 }

@@ -119,8 +119,18 @@ impl<C: Connect> Dialler<C> {
         let place = place.map_err(|closed| NotConnected(closed.to_string()))?;
         let by = self.connect.load_full();
         let Connection { channel, ended } = by.connect(&address, calm, place).await?;
+        let (connect, places) = (Arc::clone(&by), Arc::clone(&self.places));
+        let more = move |more_calm: u32| {
+            let (connect, places, address) =
+                (Arc::clone(&connect), Arc::clone(&places), address.clone());
+            boxed(async move {
+                let place = places.acquire_owned().await;
+                let place = place.map_err(|closed| NotConnected(closed.to_string()))?;
+                connect.connect(&address, calm + more_calm, place).await
+            })
+        };
         Ok(Current {
-            established: Arc::new(Established::new(channel)),
+            established: Arc::new(Established::new(channel, Box::new(more))),
             ended,
             by,
             since: Instant::now(),

@@ -78,7 +78,7 @@ impl Simulated {
     pub(crate) fn up(&self, addresses: &[Authority]) {
         self.each(addresses, |endpoint| {
             endpoint.starts_slowly();
-            endpoint.link().up(Arc::new(Established::new(())));
+            endpoint.link().up(Arc::new(Established::alone(())));
         });
     }
 

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use bytes::{Buf, BufMut, Bytes};
-use futures_util::{StreamExt, stream};
+use futures_util::{StreamExt, stream as streaming};
 use http::{HeaderName, HeaderValue, uri::PathAndQuery};
 use tokio::time::Instant;
 use tonic::{
@@ -19,63 +19,107 @@ use tonic::{
 use super::{
     super::{
         AttemptElapsed, BadReply, BoxFuture, Call, CallContext, CallError, Failed, Lost, Messages,
-        RawMethod, Reply, ReplyBody, Timing, boxed, now, timeout_at,
+        RawMethod, Reply, ReplyBody, Retry, Timing, boxed, now, timeout_at,
     },
     Channel, Established,
     clean::Clean,
     status,
+    streams::{Lease, Streams},
 };
 
 /// How many headers are added to those that a call has, so that their map grows once.
 const OWN_HEADERS: usize = 8;
 const GRPC_TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
 
-/// Sends `call` over `channel` and reads the answer: all of it for a unary method, the first
-/// message for a stream. Ends within `timing`, whatever the peer does.
+/// How often a stream looks for another connection when the one that it was to go on had just ended.
+const LOOKS: usize = 3;
+
+/// Sends `call` over `connection` and reads the answer: all of it for a unary method, the first
+/// message for a stream, which goes on a connection for streams. Ends within `timing`, whatever the peer does.
 pub(crate) fn attempt<C: Channel>(
     connection: Arc<Established<C>>,
     call: Call,
     timing: Timing,
 ) -> BoxFuture<Result<Reply, Failed>> {
-    boxed(async move {
-        let method = call.context.method;
-        connection.use_it();
-        let answer = timeout_at(timing.deadline, exchange(&connection, call, timing));
-        let result = match answer.await {
-            Ok(result) => result,
-            Err(_) => Err(elapsed(&timing)),
-        };
-        if matches!(
-            result,
-            Ok(_) | Err(CallError::Peer { .. } | CallError::BadReply(_))
-        ) {
-            connection.answered();
-        }
-        let at = now();
-        match result {
-            Ok((first, None)) => match first.map(method.decode) {
-                Some(Ok(message)) => Ok(Reply {
-                    at,
-                    body: ReplyBody::One(message),
-                }),
-                Some(Err(error)) => Err(undecodable(&error, &timing, at)),
-                None => Err(Failed::new(BadReply::NoMessage, &timing, at)),
-            },
-            Ok((first, Some(rest))) => {
-                let first = match first.map(method.decode).transpose() {
-                    Ok(first) => first,
-                    Err(error) => return Err(undecodable(&error, &timing, at)),
-                };
-                Ok(Reply {
-                    at,
-                    body: ReplyBody::Many(Box::new(messages(
-                        first, rest, method, timing, connection,
-                    ))),
-                })
+    connection.use_it();
+    let streams = connection.streams.as_ref();
+    match streams.filter(|_| call.context.method.streaming) {
+        Some(streams) => boxed(stream(Arc::clone(streams), call, timing)),
+        None => boxed(send(connection, call, timing, None)),
+    }
+}
+
+/// Sends a call whose answer is a stream.
+async fn stream<C: Channel>(
+    streams: Arc<Streams<C>>,
+    call: Call,
+    timing: Timing,
+) -> Result<Reply, Failed> {
+    let mut looks = 1..=LOOKS;
+    loop {
+        let place = timeout_at(timing.deadline, streams.place()).await;
+        let place = place
+            .unwrap_or_else(|_| Err(elapsed(&timing)))
+            .map_err(|error| Failed::new(error, &timing, now()))?;
+        let place = Arc::new(place);
+        let connection = Arc::clone(place.connection());
+        let sent = send(connection, call.clone(), timing, Some(Arc::clone(&place))).await;
+        match sent {
+            // It is this connection that takes no more, and not the instance.
+            Err(failed) if failed.outcome().retry == Retry::Transparent => {
+                place.spent();
+                looks.next();
+                if looks.is_empty() {
+                    return Err(failed);
+                }
             }
-            Err(error) => Err(Failed::new(error, &timing, at)),
+            sent => return sent,
         }
-    })
+    }
+}
+
+/// Sends `call` over `connection`. A stream keeps its `place` to its end.
+async fn send<C: Channel>(
+    connection: Arc<Established<C>>,
+    call: Call,
+    timing: Timing,
+    place: Option<Arc<Lease<C>>>,
+) -> Result<Reply, Failed> {
+    let method = call.context.method;
+    let answer = timeout_at(timing.deadline, exchange(&connection, call, timing));
+    let result = match answer.await {
+        Ok(result) => result,
+        Err(_) => Err(elapsed(&timing)),
+    };
+    if matches!(
+        result,
+        Ok(_) | Err(CallError::Peer { .. } | CallError::BadReply(_))
+    ) {
+        connection.answered();
+    }
+    let at = now();
+    match result {
+        Ok((first, None)) => match first.map(method.decode) {
+            Some(Ok(message)) => Ok(Reply {
+                at,
+                body: ReplyBody::One(message),
+            }),
+            Some(Err(error)) => Err(undecodable(&error, &timing, at)),
+            None => Err(Failed::new(BadReply::NoMessage, &timing, at)),
+        },
+        Ok((first, Some(rest))) => {
+            let first = match first.map(method.decode).transpose() {
+                Ok(first) => first,
+                Err(error) => return Err(undecodable(&error, &timing, at)),
+            };
+            let on = (connection, place);
+            Ok(Reply {
+                at,
+                body: ReplyBody::Many(Box::new(messages(first, rest, method, timing, on))),
+            })
+        }
+        Err(error) => Err(Failed::new(error, &timing, at)),
+    }
 }
 
 fn elapsed(timing: &Timing) -> CallError {
@@ -170,7 +214,7 @@ fn messages<C: Channel>(
     rest: Streaming<Bytes>,
     method: &'static RawMethod,
     timing: Timing,
-    connection: Arc<Established<C>>,
+    on: (Arc<Established<C>>, Option<Arc<Lease<C>>>),
 ) -> Messages {
     // What comes later is not held to the first message's deadline.
     let timing = Timing {
@@ -178,17 +222,17 @@ fn messages<C: Channel>(
         hurried: false,
         ..timing
     };
-    let rest = stream::unfold(Some((rest, connection)), move |state| async move {
-        let (mut rest, connection) = state?;
+    let rest = streaming::unfold(Some((rest, on)), move |state| async move {
+        let (mut rest, on) = state?;
         let failed = match next(&mut rest).await {
             Ok(None) => return None,
             Ok(Some(bytes)) => match (method.decode)(bytes) {
-                Ok(message) => return Some((Ok(message), Some((rest, connection)))),
+                Ok(message) => return Some((Ok(message), Some((rest, on)))),
                 Err(error) => undecodable(&error, &timing, now()),
             },
             Err(status) => {
                 let error = status::translate(status, || elapsed(&timing));
-                Failed::new(processed(once(error, &connection)), &timing, now())
+                Failed::new(processed(once(error, &on.0)), &timing, now())
             }
         };
         Some((Err(failed), None))

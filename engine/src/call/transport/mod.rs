@@ -7,15 +7,20 @@ mod channel;
 mod clean;
 mod client;
 mod status;
+mod streams;
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
 
 use http::{Request, Response, uri::Authority};
 use tokio::sync::OwnedSemaphorePermit;
 use tonic::body::Body;
 use tower::{BoxError, Service};
 
-pub(crate) use self::{channel::Http2, client::attempt};
+use self::streams::Streams;
+pub(crate) use self::{channel::Http2, client::attempt, streams::More};
 use super::BoxFuture;
 
 /// Connects to instances.
@@ -65,16 +70,29 @@ pub(crate) struct NotConnected(pub(crate) String);
 #[derive(Debug)]
 pub(crate) struct Established<C> {
     channel: C,
+    /// Those beside it, for streams.
+    streams: Option<Arc<Streams<C>>>,
     used: AtomicBool,
     answered: AtomicBool,
     lost: AtomicBool,
 }
 
+impl<C: Send + Sync + 'static> Established<C> {
+    /// One that calls travel on by `channel`, and streams by what `more` brings up.
+    pub(crate) fn new(channel: C, more: More<C>) -> Self {
+        Self {
+            streams: Some(Arc::new(Streams::new(more))),
+            ..Self::alone(channel)
+        }
+    }
+}
+
 impl<C> Established<C> {
-    /// One that calls travel on by `channel`.
-    pub(crate) fn new(channel: C) -> Self {
+    /// One that everything travels on.
+    pub(crate) fn alone(channel: C) -> Self {
         Self {
             channel,
+            streams: None,
             used: AtomicBool::new(false),
             answered: AtomicBool::new(false),
             lost: AtomicBool::new(false),
