@@ -185,3 +185,34 @@ async fn four_greedy_clients_leave_a_fifth_what_it_wants() {
     assert!(served >= 95, "{served} of 100");
     assert!([a, b, c, d].into_iter().all(|calls| calls > 100));
 }
+
+#[tokio::test]
+async fn a_stranger_that_names_another_client_is_counted_as_itself() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("bff.toml");
+    let rule = "[rate_limit.fields.\"Query.hello\"]\ncalls = 1\nperiod = \"1m\"\n";
+    std::fs::write(&file, rule).unwrap();
+    let allowed = async |proxies: &str| {
+        let system = System::with(1, |bff| {
+            bff.set("http.trusted_proxies", proxies)
+                .set("rate_limit.client.by", "forwarded-for")
+                .file(&file)
+        })
+        .await;
+        let mut allowed = 0;
+        for n in 0..4 {
+            let answer = reqwest::Client::new()
+                .post(system.bff.url("/graphql"))
+                .header("x-forwarded-for", format!("1.2.3.{n}"))
+                .json(&json!({ "query": "{ hello { message } }" }))
+                .send()
+                .await
+                .unwrap();
+            let answer: Value = answer.json().await.unwrap();
+            allowed += usize::from(answer.get("errors").is_none());
+        }
+        allowed
+    };
+    assert_eq!(allowed("[\"127.0.0.0/8\"]").await, 4);
+    assert_eq!(allowed("[\"10.0.0.0/8\"]").await, 1);
+}

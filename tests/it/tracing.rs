@@ -478,6 +478,43 @@ async fn each_attempt_tells_the_upstream_its_own_span_in_every_format() {
 }
 
 #[tokio::test]
+async fn a_stranger_decides_about_no_trace_and_sends_no_baggage_on() {
+    for (share, wants) in [(0.0, true), (1.0, false)] {
+        let collector = CollectorFixture::start().await.unwrap();
+        let greeter = GreeterFixture::start().await.unwrap();
+        let endpoints = format!("[\"http://{}\"]", greeter.addr());
+        let bff = TestBff::builder()
+            .set("upstreams.greeter.endpoints", endpoints)
+            .set("http.trusted_proxies", "[]")
+            .set("telemetry.exporter", "otlp")
+            .set("telemetry.endpoint", collector.otlp())
+            .set("telemetry.sample_ratio", share)
+            .start()
+            .await;
+        let remote = Remote::new(Format::W3c, wants);
+        let answer = reqwest::Client::new()
+            .post(bff.url("/graphql"))
+            .header("traceparent", &remote.header.1)
+            .header("baggage", "tenant=7")
+            .json(&json!({ "query": "{ hello { message } }" }))
+            .send()
+            .await
+            .unwrap();
+        // The trace goes on, so that whoever keeps it finds us in it.
+        let traced = answer.headers().get("x-trace-id");
+        let kept = (share == 1.0).then_some(remote.trace.as_str());
+        assert_eq!(traced.map(|id| id.to_str().unwrap()), kept);
+        let call = &greeter.calls()[0];
+        assert!(call.metadata.get("baggage").is_none());
+        if share == 1.0 {
+            collector
+                .wait_for_trace(|trace| trace.id() == remote.trace)
+                .await;
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_client_that_wants_no_trace_gets_none() {
     for format in [Format::W3c, Format::Jaeger] {
         let t = Traced::start((Via::Otlp, format), &[&[]], |bff| bff).await;

@@ -21,7 +21,7 @@ use crate::{
     },
     graphql::{Beyond, Execution},
     http::{
-        self, AdminParts, Counts, InFlight, Lifecycle, Origins, Parts, SocketCounts,
+        self, AdminParts, Counts, InFlight, Lifecycle, Origins, Parts, Proxies, SocketCounts,
         health::Readiness,
     },
     rate_limit,
@@ -124,6 +124,7 @@ impl Server {
             routes: bff.routes,
             request_timeout: config.http.request_timeout,
             header_timeout: config.http.header_timeout,
+            proxies: Proxies::new(&config.http.trusted_proxies),
             origins: Origins::new(config.http.cors.as_ref()),
             in_flight: InFlight::new(config.http.max_in_flight, &meter),
             lifecycle: lifecycle.clone(),
@@ -289,6 +290,7 @@ impl Assembled {
         let incoming = Incoming {
             headers,
             peer,
+            trusted: true,
             connection_init: Some(&serde_json::Value::Null),
         };
         // It names no header, so none can be spoilt.

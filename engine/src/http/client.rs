@@ -15,8 +15,16 @@ use crate::{
 /// with `n` trusted proxies, each of which appends the address it saw, the client is the `n`-th
 /// from the right. With fewer values than that the request did not come through all of them, and
 /// the peer is the client.
-pub(super) fn identify(config: &ClientConfig, peer: SocketAddr, headers: &HeaderMap) -> ClientKey {
+///
+/// A `peer` that is not `trusted` is the client itself: what it says is its own word.
+pub(super) fn identify(
+    config: &ClientConfig,
+    peer: SocketAddr,
+    trusted: bool,
+    headers: &HeaderMap,
+) -> ClientKey {
     let address = match config.by {
+        _ if !trusted => None,
         Identity::Header => match headers.get(&config.header) {
             Some(name) => return ClientKey::of(&String::from_utf8_lossy(name.as_bytes())),
             None => None,
@@ -65,7 +73,11 @@ mod tests {
             let name: axum::http::HeaderName = name.parse().unwrap();
             map.append(name, value.parse().unwrap());
         }
-        identify(&config, "10.0.0.1:1234".parse().unwrap(), &map)
+        let peer = "10.0.0.1:1234".parse().unwrap();
+        // The word of a stranger changes nothing.
+        let by_itself = identify(&config, peer, false, &map);
+        assert_eq!(by_itself, ClientKey::of("10.0.0.1"));
+        identify(&config, peer, true, &map)
     }
 
     #[test]
@@ -132,6 +144,9 @@ mod tests {
             ..ClientConfig::default()
         };
         let peer = "10.0.0.1:1".parse().unwrap();
-        assert_eq!(identify(&config, peer, &map), ClientKey::of("1.2.3.4"));
+        assert_eq!(
+            identify(&config, peer, true, &map),
+            ClientKey::of("1.2.3.4")
+        );
     }
 }

@@ -7,9 +7,10 @@ use std::{
 
 use garde::Validate;
 use http::HeaderValue;
+use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
-use super::serve::Limits;
+use super::{serve::Limits, trust::private};
 use crate::types::{ms, secs, within};
 
 /// Where the frontend reaches us.
@@ -44,6 +45,10 @@ pub(crate) struct Config {
     /// Operations that may run over WebSockets and as server-sent events at one time; further ones are refused.
     #[garde(range(min = 1, max = 1_000_000))]
     pub(crate) max_streams: usize,
+    /// Networks of proxies in front of us: of others, their word alone counts. They say who the client is
+    /// (`rate_limit.client`), whether a trace is kept, and what travels with it as baggage.
+    #[garde(length(max = 1000))]
+    pub(crate) trusted_proxies: Vec<IpNet>,
     /// Pages of other origins; absent: they get nothing.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[garde(dive)]
@@ -130,6 +135,7 @@ impl Default for Config {
             idle_timeout: Duration::from_secs(75),
             max_in_flight: 2_000,
             max_streams: 10_000,
+            trusted_proxies: private(),
             cors: None,
             drain_delay: Duration::from_secs(5),
             drain_timeout: Duration::from_secs(20),

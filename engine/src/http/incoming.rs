@@ -13,6 +13,9 @@ pub struct Incoming<'r> {
     pub headers: &'r HeaderMap,
     /// Who sent it: the client, or a proxy in front of us.
     pub peer: SocketAddr,
+    /// Whether that is one of `http.trusted_proxies`: what it says of others, in headers such as
+    /// `X-Forwarded-For`, is its own word and no client's.
+    pub trusted: bool,
     /// Of a WebSocket, the payload of its `connection_init`; `null` if there was none.
     pub connection_init: Option<&'r serde_json::Value>,
 }

@@ -13,6 +13,7 @@ mod parameters;
 mod persisted;
 mod serve;
 mod trace;
+mod trust;
 mod websocket;
 
 use std::{sync::Arc, time::Duration};
@@ -32,6 +33,7 @@ pub(crate) use self::{
     configz::CONFIGZ,
     incoming::RequestData,
     serve::{Counts, Lifecycle, Limits, serve},
+    trust::Proxies,
     websocket::SocketCounts,
 };
 use self::{health::Readiness, persisted::Persisted};
@@ -85,6 +87,8 @@ pub(crate) struct Parts {
     pub(crate) header_timeout: Duration,
     /// Ends what outlives a request.
     pub(crate) lifecycle: Lifecycle,
+    /// Whose word counts about others.
+    pub(crate) proxies: Proxies,
     /// Origins whose pages may call.
     pub(crate) origins: Origins,
     /// Places for requests.
@@ -124,6 +128,7 @@ pub(crate) fn router(parts: Parts) -> Router {
     let observed = trace::Observed {
         tracing: parts.tracing,
         durations: Arc::new(durations),
+        proxies: parts.proxies.clone(),
     };
     let mut router = parts
         .routes
@@ -135,6 +140,7 @@ pub(crate) fn router(parts: Parts) -> Router {
             header_timeout: parts.header_timeout,
             lifecycle: parts.lifecycle,
             sockets: parts.sockets,
+            proxies: parts.proxies,
             origins: parts.origins,
             in_flight: parts.in_flight,
             persisted: Persisted::default(),

@@ -11,6 +11,7 @@ use axum::{
 use opentelemetry::{KeyValue, metrics::Histogram};
 use tokio::time::Instant;
 
+use super::Proxies;
 use crate::telemetry::trace::{Span, Tracing};
 
 /// Where requests are observed.
@@ -18,6 +19,7 @@ use crate::telemetry::trace::{Span, Tracing};
 pub(super) struct Observed {
     pub(super) tracing: Tracing,
     pub(super) durations: Arc<Histogram<f64>>,
+    pub(super) proxies: Proxies,
 }
 
 /// The route whose requests are traced; the others are asked by machines, all the time.
@@ -32,9 +34,13 @@ pub(super) async fn observe(
     let method = known(request.method());
     let route = request.extensions().get::<MatchedPath>().cloned();
     let span = match route.as_ref().map(MatchedPath::as_str) {
-        Some(TRACED) => observed.tracing.server(request.headers(), || {
-            (format!("{method} {TRACED}"), attributes(&request, method))
-        }),
+        Some(TRACED) => {
+            let peer = request.extensions().get::<ConnectInfo<SocketAddr>>();
+            let trusted = peer.is_some_and(|ConnectInfo(peer)| observed.proxies.have(peer.ip()));
+            observed.tracing.server(request.headers(), trusted, || {
+                (format!("{method} {TRACED}"), attributes(&request, method))
+            })
+        }
         _ => Span::default(),
     };
     let mut pending = Pending {

@@ -34,7 +34,7 @@ use self::{
     refusal::Refusal,
 };
 use super::{
-    Incoming, Lifecycle, RequestData, Served, SocketCounts,
+    Incoming, Lifecycle, Proxies, RequestData, Served, SocketCounts,
     parameters::{Parameters, Wrong},
     persisted::Persisted,
     websocket::Connection,
@@ -59,6 +59,7 @@ pub(super) struct Endpoint {
     pub(super) header_timeout: Duration,
     pub(super) lifecycle: Lifecycle,
     pub(super) sockets: SocketCounts,
+    pub(super) proxies: Proxies,
     pub(super) origins: Origins,
     pub(super) in_flight: InFlight,
     pub(super) persisted: Persisted,
@@ -187,6 +188,7 @@ impl Endpoint {
         let incoming = Incoming {
             headers,
             peer,
+            trusted: self.proxies.have(peer.ip()),
             connection_init: None,
         };
         let mut data = session(&served, &self.data, &incoming).map_err(Refusal::bad_request)?;
@@ -257,6 +259,7 @@ impl Endpoint {
             request_timeout: self.request_timeout,
             headers: parts.headers,
             peer,
+            trusted: self.proxies.have(peer.ip()),
             span,
         };
         connection.upgrade(upgrade)

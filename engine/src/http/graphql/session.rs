@@ -28,6 +28,7 @@ pub(crate) fn session(
     data.insert(client::identify(
         &served.clients,
         incoming.peer,
+        incoming.trusted,
         incoming.headers,
     ));
     let headers = forwarded(incoming.headers, &served.forward);

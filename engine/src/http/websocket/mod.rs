@@ -112,6 +112,8 @@ pub(super) struct Connection {
     /// Headers of the request that it began with.
     pub(super) headers: HeaderMap,
     pub(super) peer: SocketAddr,
+    /// Whether that is a proxy of ours.
+    pub(super) trusted: bool,
     /// The span of that.
     pub(super) span: Span,
 }
@@ -139,6 +141,7 @@ impl Connection {
         let incoming = Incoming {
             headers: &self.headers,
             peer: self.peer,
+            trusted: self.trusted,
             connection_init: Some(payload),
         };
         let data = session(&self.served.load(), &self.data, &incoming);

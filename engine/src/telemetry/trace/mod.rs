@@ -27,7 +27,12 @@ use opentelemetry_sdk::{
 
 #[cfg(feature = "jaeger-thrift")]
 pub(super) use self::queue::{EXPORT_TIMEOUT, Export};
-use self::{processor::Processor, propagation::Propagation, queue::Queue, sampler::Ratio};
+use self::{
+    processor::Processor,
+    propagation::Propagation,
+    queue::Queue,
+    sampler::{Ratio, Undecided},
+};
 use super::{
     config::{Config, Exporter},
     metrics::{Kind, observe},
@@ -164,17 +169,25 @@ impl Tracing {
     }
 
     /// The span of a request with `headers`, part of the trace they name, with the name and the
-    /// attributes that `describe` gives it.
+    /// attributes that `describe` gives it. Whether a trace is kept only somebody `trusted` decides for us;
+    /// of a stranger's it is decided here, as of one that begins here, and its baggage goes no further.
     pub(crate) fn server<N: Into<Cow<'static, str>>>(
         &self,
         headers: &HeaderMap,
+        trusted: bool,
         describe: impl FnOnce() -> (N, Vec<KeyValue>),
     ) -> Span {
         let Some(active) = &self.0 else {
             return Span::default();
         };
         let (name, attributes) = describe();
-        let parent = active.propagation.extract(headers);
+        let parent = match trusted {
+            true => active.propagation.extract(headers),
+            false => active
+                .propagation
+                .extract_from_stranger(headers)
+                .with_value(Undecided(rand::random())),
+        };
         Span::start(
             active,
             name,

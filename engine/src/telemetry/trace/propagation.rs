@@ -59,6 +59,12 @@ impl Injector for HeadersMut<'_> {
 impl Propagation {
     /// What `headers` say a request is part of. W3C's word counts before Jaeger's.
     pub(super) fn extract(self, headers: &HeaderMap) -> Context {
+        let context = self.extract_from_stranger(headers);
+        BaggagePropagator::new().extract_with_context(&context, &Headers(headers))
+    }
+
+    /// The same without what would travel on in the stranger's name.
+    pub(super) fn extract_from_stranger(self, headers: &HeaderMap) -> Context {
         let from = Headers(headers);
         let mut context =
             TraceContextPropagator::new().extract_with_context(&Context::new(), &from);
@@ -68,7 +74,7 @@ impl Propagation {
         {
             context = context.with_remote_span_context(remote);
         }
-        BaggagePropagator::new().extract_with_context(&context, &from)
+        context
     }
 
     /// Writes `context` into `headers`.

@@ -36,6 +36,11 @@ impl Ratio {
     }
 }
 
+/// In a context: whoever sent it has no say in whether it is kept. It is, if this number, 0 to 1, is below the
+/// share; the trace's own number is the sender's choice.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Undecided(pub(super) f64);
+
 impl ShouldSample for Ratio {
     fn should_sample(
         &self,
@@ -56,6 +61,18 @@ impl ShouldSample for Ratio {
                 .map(|span| span.span_context().trace_state().clone())
                 .unwrap_or_default(),
         };
+        let share = f64::from_bits(self.share.load(Ordering::Relaxed));
+        let undecided = parent.and_then(|parent| parent.get::<Undecided>());
+        if let Some(span) = &parent_span
+            && let Some(Undecided(chance)) = undecided
+            && span.span_context().is_remote()
+        {
+            return decided(match (*chance < share, self.keep_errors) {
+                (true, _) => SamplingDecision::RecordAndSample,
+                (false, true) => SamplingDecision::RecordOnly,
+                (false, false) => SamplingDecision::Drop,
+            });
+        }
         if let Some(span) = &parent_span {
             return decided(match span.span_context() {
                 context if context.is_sampled() => SamplingDecision::RecordAndSample,
@@ -65,7 +82,6 @@ impl ShouldSample for Ratio {
                 _ => SamplingDecision::Drop,
             });
         }
-        let share = f64::from_bits(self.share.load(Ordering::Relaxed));
         let mut result = Sampler::TraceIdRatioBased(share)
             .should_sample(parent, trace_id, name, kind, attributes, links);
         if self.keep_errors && result.decision == SamplingDecision::Drop {
@@ -121,6 +137,30 @@ mod tests {
             let (yes, no) = (Some((true, true)), Some((false, true)));
             assert_eq!(decide(&ratio, yes, 1), SamplingDecision::RecordAndSample);
             assert_eq!(decide(&ratio, no, 1), SamplingDecision::Drop);
+        }
+    }
+
+    #[test]
+    fn a_stranger_has_no_say_in_what_is_kept() {
+        let of = |chance, keep_errors, sampled| {
+            let remote = SpanContext::new(
+                TraceId::from(1),
+                SpanId::from(7),
+                TraceFlags::default().with_sampled(sampled),
+                true,
+                TraceState::NONE,
+            );
+            let context = Context::new().with_remote_span_context(remote);
+            let context = context.with_value(Undecided(chance));
+            let trace = TraceId::from(1);
+            Ratio::new(0.25, keep_errors)
+                .should_sample(Some(&context), trace, "x", &SpanKind::Server, &[], &[])
+                .decision
+        };
+        for sampled in [true, false] {
+            assert_eq!(of(0.2, false, sampled), SamplingDecision::RecordAndSample);
+            assert_eq!(of(0.3, false, sampled), SamplingDecision::Drop);
+            assert_eq!(of(0.3, true, sampled), SamplingDecision::RecordOnly);
         }
     }
 
