@@ -20,6 +20,7 @@ mod instances;
 mod jaeger_contract;
 mod nacos_contract;
 mod processes;
+mod published;
 mod query;
 mod rate_limit;
 mod redis;

@@ -21,8 +21,8 @@ use crate::{
     },
     graphql::{Beyond, Execution},
     http::{
-        self, AdminParts, Counts, InFlight, Lifecycle, Origins, Parts, Proxies, SocketCounts,
-        health::Readiness,
+        self, AdminParts, Counts, InFlight, Lifecycle, Origins, Parts, Persisted, Proxies,
+        SocketCounts, health::Readiness,
     },
     rate_limit,
     shutdown::{self, Ending},
@@ -126,6 +126,7 @@ impl Server {
             header_timeout: config.http.header_timeout,
             proxies: Proxies::new(&config.http.trusted_proxies),
             origins: Origins::new(config.http.cors.as_ref()),
+            persisted: Persisted::new(config.documents.as_ref(), &meter)?,
             in_flight: InFlight::new(config.http.max_in_flight, &meter),
             lifecycle: lifecycle.clone(),
             sockets,

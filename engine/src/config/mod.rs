@@ -52,6 +52,10 @@ pub(crate) struct Config {
     /// `[graphql]`: what a query may ask.
     #[garde(dive)]
     pub(crate) graphql: graphql::Config,
+    /// `[documents]`: documents that are published beforehand. Absent means any document will do.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[garde(dive)]
+    pub(crate) documents: Option<http::DocumentsConfig>,
     /// `[log]`: what the log shows.
     #[garde(dive)]
     pub(crate) log: telemetry::LogConfig,

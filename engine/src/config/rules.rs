@@ -26,6 +26,7 @@ impl Config {
         let Self {
             http: _,
             admin: _,
+            documents: _,
             consul: _,
             nacos: _,
             graphql,

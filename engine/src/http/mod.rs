@@ -27,16 +27,17 @@ use tower_http::catch_panic::CatchPanicLayer;
 #[cfg(feature = "made-up")]
 pub(crate) use self::graphql::session;
 pub(crate) use self::graphql::{InFlight, Origins};
+use self::health::Readiness;
 pub use self::incoming::Incoming;
 pub(crate) use self::{
     config::Config,
     configz::CONFIGZ,
     incoming::RequestData,
+    persisted::{Config as DocumentsConfig, Persisted},
     serve::{Counts, Lifecycle, Limits, serve},
     trust::Proxies,
     websocket::SocketCounts,
 };
-use self::{health::Readiness, persisted::Persisted};
 use crate::{
     call::ForwardedHeader,
     graphql::{Executable, Execution},
@@ -91,6 +92,8 @@ pub(crate) struct Parts {
     pub(crate) proxies: Proxies,
     /// Origins whose pages may call.
     pub(crate) origins: Origins,
+    /// Documents that requests may name.
+    pub(crate) persisted: Persisted,
     /// Places for requests.
     pub(crate) in_flight: InFlight,
     /// Counts operations with many answers.
@@ -143,7 +146,7 @@ pub(crate) fn router(parts: Parts) -> Router {
             proxies: parts.proxies,
             origins: parts.origins,
             in_flight: parts.in_flight,
-            persisted: Persisted::default(),
+            persisted: parts.persisted,
         }))
         .merge(health::routes(parts.readiness));
     if parts.playground {

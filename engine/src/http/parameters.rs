@@ -3,7 +3,7 @@
 use async_graphql::{Extensions, Request, Variables};
 use serde::Deserialize;
 
-use super::persisted::{Extension, Persisted, Unusable};
+use super::persisted::{Extension, Named, Persisted, Unusable};
 use crate::graphql::Code;
 
 /// As they come. What else there is says nothing to us.
@@ -15,6 +15,9 @@ pub(super) struct Parameters {
     operation_name: Option<String>,
     variables: Option<Variables>,
     extensions: Option<Extensions>,
+    /// The name of a published document (GraphQL over HTTP, "Persisted Documents").
+    #[serde(rename = "documentId")]
+    document_id: Option<String>,
 }
 
 /// What is wrong with them, for whoever sent them.
@@ -42,6 +45,12 @@ impl From<Unusable> for Wrong {
             },
             Unusable::Version => Self::new("Unsupported persisted query version"),
             Unusable::OtherHash => Self::new("provided sha does not match query"),
+            Unusable::Untrusted => Self {
+                code: Code::Forbidden,
+                message: "Only published documents are executed here, and this is none of them."
+                    .to_owned(),
+            },
+            Unusable::Missing => Self::new("There is no query: send {\"query\": \"…\"}."),
         }
     }
 }
@@ -78,6 +87,7 @@ impl Parameters {
                     let value = value.into_owned();
                     parameters.operation_name = Some(value).filter(|value| !value.is_empty());
                 }
+                "documentId" => parameters.document_id = Some(value.into_owned()),
                 "variables" => parameters.variables = serde_json::from_str(&value).map_err(json)?,
                 "extensions" => {
                     parameters.extensions = serde_json::from_str(&value).map_err(json)?
@@ -94,18 +104,17 @@ impl Parameters {
     /// [`Wrong`], without a query, or with a hash that stands for none.
     pub(super) fn into_request(self, persisted: &Persisted) -> Result<Request, Wrong> {
         let extensions = self.extensions.unwrap_or_default();
-        let query = match extensions.get("persistedQuery") {
-            Some(extension) => {
-                let extension = async_graphql_value::from_value(extension.clone());
-                let extension: Extension = extension.map_err(|error| {
-                    Wrong::new(format!("The extension persistedQuery is none: {error}."))
-                })?;
-                persisted.document(&extension, self.query)?
-            }
-            None => self
-                .query
-                .ok_or_else(|| Wrong::new("There is no query: send {\"query\": \"…\"}."))?,
-        };
+        let extension = extensions.get("persistedQuery").map(|extension| {
+            let extension = async_graphql_value::from_value::<Extension>(extension.clone());
+            extension.map_err(|error| {
+                Wrong::new(format!("The extension persistedQuery is none: {error}."))
+            })
+        });
+        let query = persisted.document(Named {
+            query: self.query,
+            id: self.document_id,
+            extension: extension.transpose()?,
+        })?;
         let mut request = Request::new(query).variables(self.variables.unwrap_or_default());
         request.operation_name = self.operation_name;
         request.extensions = extensions;
@@ -115,10 +124,16 @@ impl Parameters {
 
 #[cfg(test)]
 mod tests {
+    use opentelemetry::metrics::{MeterProvider, noop::NoopMeterProvider};
+
     use super::*;
 
+    fn persisted() -> Persisted {
+        Persisted::new(None, &NoopMeterProvider::new().meter("test")).unwrap()
+    }
+
     fn of(body: &str) -> Result<Request, Wrong> {
-        Parameters::of_json(body.as_bytes())?.into_request(&Persisted::default())
+        Parameters::of_json(body.as_bytes())?.into_request(&persisted())
     }
 
     #[test]
@@ -164,7 +179,7 @@ mod tests {
 
     #[test]
     fn in_a_url_the_objects_are_json() {
-        let of = |query: &str| Parameters::of_url(query)?.into_request(&Persisted::default());
+        let of = |query: &str| Parameters::of_url(query)?.into_request(&persisted());
         let request =
             of("query=query%20Q+%7B%20a%20%7D&operationName=Q&variables=%7B%22a%22%3A1%7D")
                 .unwrap();

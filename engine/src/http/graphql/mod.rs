@@ -34,9 +34,8 @@ use self::{
     refusal::Refusal,
 };
 use super::{
-    Incoming, Lifecycle, Proxies, RequestData, Served, SocketCounts,
+    Incoming, Lifecycle, Persisted, Proxies, RequestData, Served, SocketCounts,
     parameters::{Parameters, Wrong},
-    persisted::Persisted,
     websocket::Connection,
 };
 use crate::{

@@ -1,11 +1,12 @@
 //! Automatic persisted queries: a client sends the hash of a document, and the document itself only when
 //! nobody knows it (Apollo's protocol, version 1).
 
-use std::{fmt::Write, sync::Arc};
+use std::sync::Arc;
 
 use quick_cache::{Weighter, sync::Cache};
 use serde::Deserialize;
-use sha2::{Digest, Sha256};
+
+use super::{Unusable, hash};
 
 /// Bytes of documents that are remembered, those asked for most often.
 const REMEMBERED: u64 = 8 << 20;
@@ -16,7 +17,7 @@ const USUAL: usize = 8192;
 
 /// The documents that clients have sent with their hash. Clones share them.
 #[derive(Clone)]
-pub(super) struct Persisted(Arc<Cache<Box<str>, Arc<str>, Weight>>);
+pub(super) struct Automatic(Arc<Cache<Box<str>, Arc<str>, Weight>>);
 
 #[derive(Clone)]
 struct Weight;
@@ -29,30 +30,26 @@ impl Weighter<Box<str>, Arc<str>> for Weight {
 
 /// `extensions.persistedQuery` of a request.
 #[derive(Clone, Debug, Deserialize)]
-pub(super) struct Extension {
+pub(in super::super) struct Extension {
     version: u32,
     #[serde(rename = "sha256Hash")]
     hash: String,
 }
 
-/// Why no document comes of it.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) enum Unusable {
-    /// Nobody has sent it yet: the client does so now.
-    Unknown,
-    /// It is of a version that we do not speak.
-    Version,
-    /// The document has another hash.
-    OtherHash,
+impl Extension {
+    /// The document's hash.
+    pub(in super::super) fn hash(&self) -> &str {
+        &self.hash
+    }
 }
 
-impl Default for Persisted {
+impl Default for Automatic {
     fn default() -> Self {
         Self(Arc::new(Cache::with_weighter(USUAL, REMEMBERED, Weight)))
     }
 }
 
-impl Persisted {
+impl Automatic {
     /// The document that is meant by `extension`, which came with `sent` or without a document.
     ///
     /// # Errors
@@ -80,16 +77,6 @@ impl Persisted {
     }
 }
 
-fn hash(document: &str) -> String {
-    Sha256::digest(document)
-        .iter()
-        .fold(String::new(), |mut text, byte| {
-            // Writing to a String cannot fail.
-            let _ = write!(text, "{byte:02x}");
-            text
-        })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -101,7 +88,7 @@ mod tests {
 
     #[test]
     fn a_document_is_sent_once_and_then_its_hash_does() {
-        let persisted = Persisted::default();
+        let persisted = Automatic::default();
         let document = "{ __typename }".to_owned();
         let known = extension("7f56e67dd21ab3f30d1ff8b7bed08893f0a0db86449836189b361dd1e56ddb4b");
         assert_eq!(persisted.document(&known, None), Err(Unusable::Unknown));
@@ -114,7 +101,7 @@ mod tests {
 
     #[test]
     fn a_hash_of_something_else_stores_nothing() {
-        let persisted = Persisted::default();
+        let persisted = Automatic::default();
         let document = Some("{ __typename }".to_owned());
         let other = extension(&hash("{ other }"));
         assert_eq!(
@@ -134,7 +121,7 @@ mod tests {
 
     #[test]
     fn what_is_remembered_is_bounded() {
-        let persisted = Persisted::default();
+        let persisted = Automatic::default();
         for n in 0..2000 {
             let document = format!("{{ a{n}: __typename }} # {}", "x".repeat(10_000));
             let known = extension(&hash(&document));
