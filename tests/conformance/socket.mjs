@@ -1,0 +1,3 @@
+// Browsers have it; this Node may not.
+import WebSocket from "ws";
+globalThis.WebSocket ??= WebSocket;
