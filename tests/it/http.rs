@@ -599,3 +599,45 @@ async fn a_resolver_that_panics_ends_its_operation_and_nothing_else() {
         .await;
     assert_eq!(client.next().await["payload"]["data"]["good"], 1);
 }
+
+#[tokio::test]
+async fn a_large_answer_is_sent_in_gzip_to_who_takes_it() {
+    let system = System::start(1).await;
+    for (name, accept, packed) in [
+        ("x".repeat(100_000), Some("gzip, br"), true),
+        ("x".repeat(2000), Some("gzip"), true),
+        ("x".repeat(2000), Some("gzip;q=0"), false),
+        ("x".repeat(2000), None, false),
+        ("Ann".to_owned(), Some("gzip"), false),
+    ] {
+        let query = "query($name: String!) { hello(name: $name) { message } }";
+        let request = reqwest::Client::new()
+            .post(system.bff.url("/graphql"))
+            .json(&json!({ "query": query, "variables": { "name": name } }));
+        let request = match accept {
+            Some(accept) => request.header("accept-encoding", accept),
+            None => request,
+        };
+        let answer = request.send().await.unwrap();
+        let header = |name: &str| {
+            let value = answer.headers().get(name);
+            value.map(|value| value.to_str().unwrap().to_owned())
+        };
+        let varies = (name.len() > 1000).then(|| "accept-encoding".to_owned());
+        assert_eq!(header("vary"), varies);
+        assert_eq!(header("content-encoding").is_some(), packed, "{accept:?}");
+        let body = answer.bytes().await.unwrap();
+        let mut text = String::new();
+        match packed {
+            true => {
+                assert!(body.len() < name.len());
+                let mut decoder = flate2::read::GzDecoder::new(body.as_ref());
+                std::io::Read::read_to_string(&mut decoder, &mut text).unwrap();
+            }
+            false => text = String::from_utf8(body.to_vec()).unwrap(),
+        }
+        let answer: Value = serde_json::from_str(&text).unwrap();
+        let message = format!("Hello, {name}!");
+        assert_eq!(answer["data"]["hello"]["message"], message.as_str());
+    }
+}

@@ -2,6 +2,7 @@
 //! specification of that name has it.
 
 mod body;
+mod compress;
 mod events;
 mod negotiate;
 mod origin;
@@ -18,7 +19,7 @@ use axum::{
     extract::{ConnectInfo, FromRequestParts, Request as HttpRequest, State, ws::WebSocketUpgrade},
     http::{
         HeaderMap, HeaderValue, Method, StatusCode,
-        header::{ALLOW, CONTENT_TYPE, UPGRADE},
+        header::{ALLOW, CONTENT_ENCODING, CONTENT_TYPE, UPGRADE, VARY},
         request,
     },
     response::{Html, Response},
@@ -40,7 +41,7 @@ use super::{
 };
 use crate::{
     call::CallOptions,
-    graphql::{self, Completed, Executable, Executed, Execution, Takes},
+    graphql::{self, Completed, Executed, Execution, Takes},
     telemetry::trace::Span,
     types::{ClientKey, Fair, Place},
 };
@@ -221,7 +222,7 @@ impl Endpoint {
                     let response = async_graphql::Response::from_errors(refused.0);
                     let executed = Executed::No;
                     let completed = Completed { response, executed };
-                    respond(completed, Form::Response, executable, execution)
+                    respond(completed, Form::Response, false, &served, execution).await
                 }
             };
         }
@@ -232,7 +233,8 @@ impl Endpoint {
         });
         request.data = data;
         let completed = graphql::execute(executable, execution, request, takes, span).await;
-        respond(completed, form, executable, execution)
+        let gzip = compress::takes_gzip(headers);
+        respond(completed, form, gzip, &served, execution).await
     }
 
     async fn upgrade(self, mut parts: request::Parts, peer: SocketAddr, span: Span) -> Response {
@@ -266,19 +268,30 @@ impl Endpoint {
 }
 
 /// The answer to an operation, in `form`.
-fn respond(
+async fn respond(
     mut completed: Completed,
     form: Form,
-    executable: &Executable,
+    gzip: bool,
+    served: &Served,
     execution: &Execution,
 ) -> Result<Response, Refusal> {
     let executed = completed.executed;
     // What resolvers have said.
     let said = std::mem::take(&mut completed.response.http_headers);
-    let body = completed.json(&executable.limits, execution).map_err(|_| {
+    let limits = &served.executable.limits;
+    let body = completed.json(limits, execution).map_err(|_| {
         // What resolvers return is JSON.
         Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, "The answer is no JSON.")
     })?;
+    // Another client may take it otherwise; caches have to know.
+    let varies = body.len() >= compress::WORTH_IT;
+    let (body, packed) = match varies && gzip {
+        true => match compress::gzip(body).await {
+            Ok(packed) => (packed, true),
+            Err(plain) => (plain, false),
+        },
+        false => (body, false),
+    };
     let mut response = Response::new(Body::from(body));
     *response.status_mut() = match (executed, form) {
         (Executed::NotThisWay, _) => StatusCode::METHOD_NOT_ALLOWED,
@@ -288,6 +301,12 @@ fn respond(
     let headers = response.headers_mut();
     *headers = said;
     headers.insert(CONTENT_TYPE, form.content_type());
+    if varies {
+        headers.append(VARY, HeaderValue::from_static("accept-encoding"));
+    }
+    if packed {
+        headers.insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+    }
     if executed == Executed::NotThisWay {
         headers.insert(ALLOW, HeaderValue::from_static("POST"));
     }
