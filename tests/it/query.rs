@@ -190,7 +190,34 @@ async fn introspection_and_playground_can_be_turned_off() {
     let open = System::start(1).await;
     let (status, page) = open.bff.get("/").await;
     assert_eq!(status, 200);
-    assert!(page.contains("/graphql"));
+    assert!(page.contains("query Hello"), "{page}");
+    // Its files are here, or held to their hashes.
+    assert!(page.contains("playground/graphiql.js") || page.contains("integrity=\"sha384-"));
+}
+
+#[tokio::test]
+async fn a_playground_with_files_of_its_own_asks_for_nothing_elsewhere() {
+    let dir = tempfile::tempdir().unwrap();
+    for module in [
+        "react/umd/react.production.min.js",
+        "react-dom/umd/react-dom.production.min.js",
+        "graphiql/graphiql.min.js",
+        "graphiql/graphiql.min.css",
+    ] {
+        let file = dir.path().join("node_modules").join(module);
+        std::fs::create_dir_all(file.parent().unwrap()).unwrap();
+        std::fs::write(file, module).unwrap();
+    }
+    let folder = dir.path().display().to_string();
+    let system = System::with(1, |bff| bff.set("graphql.playground_files", folder)).await;
+    let (status, page) = system.bff.get("/").await;
+    assert!(status == 200 && !page.contains("https://"), "{page}");
+    let script = system.bff.get("/playground/graphiql.js").await;
+    assert_eq!(script, (200, "graphiql/graphiql.min.js".to_owned()));
+    for elsewhere in ["other.js", "..%2f..%2fpackage.json", "node_modules"] {
+        let (status, _) = system.bff.get(&format!("/playground/{elsewhere}")).await;
+        assert_eq!(status, 404, "{elsewhere}");
+    }
 }
 
 #[tokio::test]

@@ -36,6 +36,11 @@ impl Reload {
         }
     }
 
+    /// Operations that the schema answers, to begin with.
+    pub(super) fn operations(&self) -> Vec<String> {
+        self.schema.operations()
+    }
+
     /// Makes `rules` effective from the next call and the next request on.
     pub(super) fn apply(&self, rules: &Rules) {
         self.upstreams.apply(&rules.upstreams);

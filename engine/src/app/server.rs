@@ -21,8 +21,8 @@ use crate::{
     },
     graphql::{Beyond, Execution},
     http::{
-        self, AdminParts, Counts, InFlight, Lifecycle, Origins, Parts, Persisted, Proxies,
-        SocketCounts, health::Readiness,
+        self, AdminParts, Counts, InFlight, Lifecycle, Origins, Parts, Persisted, Playground,
+        Proxies, SocketCounts, health::Readiness,
     },
     rate_limit,
     shutdown::{self, Ending},
@@ -130,7 +130,10 @@ impl Server {
             in_flight: InFlight::new(config.http.max_in_flight, &meter),
             lifecycle: lifecycle.clone(),
             sockets,
-            playground: config.graphql.playground,
+            playground: config.graphql.playground.then(|| Playground {
+                files: config.graphql.playground_files.clone(),
+                operations: reload.operations(),
+            }),
             readiness: readiness.clone(),
             meter,
             tracing,

@@ -1,5 +1,7 @@
 //! `[graphql]`.
 
+use std::path::PathBuf;
+
 use bytesize::ByteSize;
 use garde::Validate;
 use serde::{Deserialize, Serialize};
@@ -16,6 +18,11 @@ pub(crate) struct Config {
     /// Whether `/` serves the playground.
     #[garde(skip)]
     pub(crate) playground: bool,
+    /// A folder with the playground's files, as `npm ci` leaves them there; absent: those that the program was
+    /// built with, or a CDN's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[garde(skip)]
+    pub(crate) playground_files: Option<PathBuf>,
     /// How deeply fields may nest; a document cannot have more than 64 brackets inside one another.
     #[garde(range(min = 1, max = 64))]
     pub(crate) max_depth: usize,
@@ -95,6 +102,7 @@ impl Default for Config {
         Self {
             introspection: true,
             playground: true,
+            playground_files: None,
             max_depth: 15,
             max_complexity: 1000,
             max_root_fields: 50,

@@ -22,6 +22,7 @@ mod language;
 mod operation;
 mod prepare;
 mod rate_limit;
+mod sample;
 mod schema;
 mod types;
 mod validate;

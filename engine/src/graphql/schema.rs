@@ -162,6 +162,11 @@ impl SchemaSource {
         &self.sdl
     }
 
+    /// Operations that it answers, to begin with.
+    pub(crate) fn operations(&self) -> Vec<String> {
+        super::sample::operations(&self.sdl)
+    }
+
     /// Every field of the schema as `Type.field`: what a rate limit can be about.
     pub(crate) fn coordinates(&self) -> Vec<String> {
         // What the library prints, it can parse.

@@ -11,15 +11,16 @@ mod metrics;
 mod outbox;
 mod parameters;
 mod persisted;
+mod playground;
 mod serve;
 mod trace;
 mod trust;
 mod websocket;
 
-use std::{sync::Arc, time::Duration};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use arc_swap::ArcSwap;
-use axum::{Router, middleware, routing::get};
+use axum::{Router, middleware};
 use opentelemetry::metrics::Meter;
 use tokio::time::Instant;
 use tower_http::catch_panic::CatchPanicLayer;
@@ -98,14 +99,23 @@ pub(crate) struct Parts {
     pub(crate) in_flight: InFlight,
     /// Counts operations with many answers.
     pub(crate) sockets: SocketCounts,
-    /// Whether `/` serves the playground.
-    pub(crate) playground: bool,
+    /// What `/` serves, if anything.
+    pub(crate) playground: Option<Playground>,
     /// Answers `/readyz`.
     pub(crate) readiness: Readiness,
     /// Measures requests.
     pub(crate) meter: Meter,
     /// Makes the spans of requests.
     pub(crate) tracing: Tracing,
+}
+
+/// A playground.
+#[derive(Clone)]
+pub(crate) struct Playground {
+    /// A folder with its files.
+    pub(crate) files: Option<PathBuf>,
+    /// What it opens with.
+    pub(crate) operations: Vec<String>,
 }
 
 /// What the routes of the admin listener need.
@@ -149,8 +159,8 @@ pub(crate) fn router(parts: Parts) -> Router {
             persisted: parts.persisted,
         }))
         .merge(health::routes(parts.readiness));
-    if parts.playground {
-        router = router.route("/", get(graphql::playground));
+    if let Some(Playground { files, operations }) = parts.playground {
+        router = router.merge(playground::routes(files.as_deref(), &operations));
     }
     router
         // A request that panics is answered and seen like any other.

@@ -1,7 +1,12 @@
 //! `cargo dev`: the whole system in one terminal, on real processes, with nothing to install.
 
 use std::{
-    collections::HashMap, env, net::SocketAddr, path::PathBuf, process::ExitCode, time::Duration,
+    collections::HashMap,
+    env,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    process::{ExitCode, Stdio},
+    time::Duration,
 };
 
 use anyhow::{Context, bail};
@@ -98,6 +103,53 @@ async fn main() -> ExitCode {
             }
         },
     }
+}
+
+/// A folder with the playground's files: as npm has left them, or leaves them now, if it is there and the network
+/// too. Without them the page takes them from a CDN. They are beside the programs and not where the engine is
+/// built, which would be built anew with them inside.
+async fn playground_files(executable: &Path) -> Option<PathBuf> {
+    const LISTS: [(&str, &str); 2] = [
+        (
+            "package.json",
+            include_str!("../../../engine/playground/package.json"),
+        ),
+        (
+            "package-lock.json",
+            include_str!("../../../engine/playground/package-lock.json"),
+        ),
+    ];
+    const LIMIT: Duration = Duration::from_secs(30);
+    let folder = executable.parent()?.join("playground");
+    let is_there = |(name, text): (&str, &str)| {
+        std::fs::read_to_string(folder.join(name)).is_ok_and(|there| there == text)
+    };
+    let complete = folder
+        .join("node_modules/graphiql/graphiql.min.js")
+        .is_file();
+    if complete && LISTS.into_iter().all(is_there) {
+        return Some(folder);
+    }
+    std::fs::create_dir_all(&folder).ok()?;
+    for (name, text) in LISTS {
+        std::fs::write(folder.join(name), text).ok()?;
+    }
+    let npm = tokio::process::Command::new("npm")
+        .args([
+            "ci",
+            "--silent",
+            "--no-audit",
+            "--no-fund",
+            "--ignore-scripts",
+        ])
+        .current_dir(&folder)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .kill_on_drop(true)
+        .status();
+    let brought = tokio::time::timeout(LIMIT, npm).await;
+    matches!(brought, Ok(Ok(status)) if status.success()).then_some(folder)
 }
 
 /// Port 0 stays, for the system to choose.
@@ -235,6 +287,12 @@ impl System {
         let config = config.or_else(|| cli.example.map(|Example::Shop| shops.to_owned()));
         if let Some(config) = &config {
             args.extend(["--config", config]);
+        }
+        let playground = playground_files(&executable).await;
+        let playground =
+            playground.map(|folder| format!("graphql.playground_files={}", folder.display()));
+        if let Some(playground) = &playground {
+            args.extend(["--set", playground]);
         }
         let mut bff = Program::start(&executable, args).await.context("bff")?;
         let url = format!("http://{}", bff.addr());

@@ -1,4 +1,4 @@
-//! `/graphql` by POST and GET, also as events, and the door to WebSockets, and the playground at `/`: GraphQL over HTTP, as the
+//! `/graphql` by POST and GET, also as events, and the door to WebSockets: GraphQL over HTTP, as the
 //! specification of that name has it.
 
 mod body;
@@ -12,7 +12,7 @@ mod session;
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use arc_swap::ArcSwap;
-use async_graphql::{Request, http::GraphiQLSource};
+use async_graphql::Request;
 use axum::{
     Extension, Router,
     body::Body,
@@ -22,7 +22,7 @@ use axum::{
         header::{ALLOW, CONTENT_ENCODING, CONTENT_TYPE, UPGRADE, VARY},
         request,
     },
-    response::{Html, Response},
+    response::Response,
     routing::any,
 };
 use opentelemetry::metrics::{Counter, Meter};
@@ -325,15 +325,6 @@ fn requested_timeout(headers: &HeaderMap) -> Result<Option<Duration>, String> {
             format!("{REQUEST_TIMEOUT}: write milliseconds, or a number with a unit such as 1s\n")
         }),
     }
-}
-
-pub(super) async fn playground() -> Html<String> {
-    let page = GraphiQLSource::build()
-        .endpoint("/graphql")
-        .subscription_endpoint("/graphql")
-        .title("BFF playground")
-        .finish();
-    Html(page)
 }
 
 #[cfg(test)]
