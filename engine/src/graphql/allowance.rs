@@ -97,6 +97,11 @@ impl Allowance {
         Err(Code::BadUserInput.field_error(too_large(self.max_bytes)))
     }
 
+    /// Bytes that were counted.
+    pub(super) fn spent(&self) -> usize {
+        self.bytes.load(Ordering::Relaxed)
+    }
+
     /// The next event of a subscription costs something of its own.
     pub(super) fn renew(&self) {
         self.calls.store(0, Ordering::Relaxed);

@@ -60,7 +60,7 @@ pub(super) struct Coerced {
 
 /// Bytes that a request's variables may take as arguments: each use is a copy, and an operation may
 /// have a thousand of them.
-const MAX_COPIED: usize = 8 << 20;
+const MAX_COPIED: usize = 4 << 20;
 
 impl Default for Coerced {
     fn default() -> Self {

@@ -67,6 +67,19 @@ pub(crate) struct Completed {
     pub(crate) response: Response,
     /// Whether the operation was executed.
     pub(crate) executed: Executed,
+    /// About how many bytes it has, of those that upstreams sent for it.
+    size: usize,
+}
+
+impl Completed {
+    /// The answer to what was not executed.
+    pub(crate) fn refused(errors: Vec<ServerError>) -> Self {
+        Self {
+            response: Response::from_errors(errors),
+            executed: Executed::No,
+            size: 0,
+        }
+    }
 }
 
 /// Whether an operation was executed. If not, the answer has errors and no `data` ("Request Error
@@ -142,8 +155,13 @@ pub(crate) async fn execute(
         }
     };
     operation.answer(&mut response);
+    let size = operation.spent();
     operation.finish();
-    Completed { response, executed }
+    Completed {
+        response,
+        executed,
+        size,
+    }
 }
 
 /// Executes `request` within `parent` as a stream of answers: many for a subscription, one for
@@ -194,7 +212,8 @@ impl Completed {
         execution: &Execution,
     ) -> Result<Vec<u8>, serde_json::Error> {
         let mut bytes = Bounded {
-            bytes: Vec::with_capacity(USUAL_ANSWER),
+            // A buffer that grows by doubling is three times as large for a moment.
+            bytes: Vec::with_capacity(USUAL_ANSWER + self.size.min(limits.max_answer)),
             left: limits.max_answer,
         };
         match serde_json::to_writer(&mut bytes, &self) {

@@ -152,6 +152,12 @@ impl Operation {
         }
     }
 
+    /// Bytes of replies that its answer is made of.
+    pub(super) fn spent(&self) -> usize {
+        let prepared = self.prepared.as_ref();
+        prepared.map_or(0, |prepared| prepared.allowance.spent())
+    }
+
     /// What is left of what it may cost is for what comes next.
     pub(super) fn renew(&self) {
         if let Ok(prepared) = &self.prepared {

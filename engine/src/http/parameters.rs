@@ -6,6 +6,26 @@ use serde::Deserialize;
 use super::persisted::{Extension, Named, Persisted, Unusable};
 use crate::graphql::Code;
 
+/// Values of a body, keys included. Each takes fifty times the two bytes that a client needs for it.
+const MAX_VALUES: usize = 200_000;
+/// A shorter body cannot have so many.
+const FEW_BYTES: usize = MAX_VALUES;
+
+/// How many values and keys `json` has, about: what separates them, outside of strings.
+fn values(json: &[u8]) -> usize {
+    let (mut separators, mut inside, mut escaped) = (0, false, false);
+    for byte in json {
+        match (inside, byte) {
+            (true, _) if escaped => escaped = false,
+            (true, b'\\') => escaped = true,
+            (_, b'"') => inside = !inside,
+            (false, b',' | b':') => separators += 1,
+            _ => {}
+        }
+    }
+    separators + 1
+}
+
 /// As they come. What else there is says nothing to us.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
@@ -63,6 +83,11 @@ impl Parameters {
     pub(super) fn of_json(body: &[u8]) -> Result<Self, Wrong> {
         if body.trim_ascii_start().first() == Some(&b'[') {
             return Err(Wrong::new("Send one request at a time: this is a list."));
+        }
+        if body.len() > FEW_BYTES && values(body) > MAX_VALUES {
+            return Err(Wrong::new(format!(
+                "The variables have more than {MAX_VALUES} values."
+            )));
         }
         serde_json::from_slice(body)
             .map_err(|error| Wrong::new(format!("The body is no request of GraphQL: {error}.")))
@@ -175,6 +200,23 @@ mod tests {
         }
         let wrong = of(r#"{"query":0}"#).unwrap_err().to_string();
         assert!(wrong.contains("invalid type: integer `0`"), "{wrong}");
+    }
+
+    #[test]
+    fn values_are_counted_outside_of_strings() {
+        assert_eq!(values(b"[1,2,{\"a\":3}]"), 4);
+        assert_eq!(values(br#"{"a,:\",b":1}"#), 2);
+        let many = |n| {
+            format!(
+                "{{\"query\":\"{{ a }}\",\"variables\":{{\"v\":[{}1]}}}}",
+                "1,".repeat(n)
+            )
+        };
+        assert!(of(&many(MAX_VALUES - 10)).is_ok());
+        let wrong = of(&many(MAX_VALUES)).unwrap_err().to_string();
+        assert!(wrong.contains("more than 200000 values"), "{wrong}");
+        let text = format!("{{\"query\":\"{{ a }} # {}\"}}", ",".repeat(MAX_VALUES + 1));
+        assert!(of(&text).is_ok());
     }
 
     #[test]

@@ -219,9 +219,7 @@ impl Endpoint {
                     Ok(events::respond(answers, lifecycle, counts, open))
                 }
                 Err(refused) => {
-                    let response = async_graphql::Response::from_errors(refused.0);
-                    let executed = Executed::No;
-                    let completed = Completed { response, executed };
+                    let completed = Completed::refused(refused.0);
                     respond(completed, Form::Response, false, &served, execution).await
                 }
             };

@@ -1,7 +1,7 @@
 //! A request that is not executed because of how it came: an answer in GraphQL's form, with HTTP's status.
 
 use super::negotiate::Form;
-use crate::graphql::{Code, Completed, Executed};
+use crate::graphql::{Code, Completed};
 use axum::{
     body::Body,
     http::{HeaderValue, StatusCode, header},
@@ -52,9 +52,8 @@ impl Refusal {
             (Code::PersistedQueryNotFound, Form::Json) => StatusCode::OK,
             _ => status,
         };
-        let response = async_graphql::Response::from_errors(vec![code.error(message, None)]);
-        let executed = Executed::No;
-        let body = serde_json::to_vec(&Completed { response, executed }).unwrap_or_default();
+        let completed = Completed::refused(vec![code.error(message, None)]);
+        let body = serde_json::to_vec(&completed).unwrap_or_default();
         let mut response = Response::new(Body::from(body));
         *response.status_mut() = status;
         let form = match form {
