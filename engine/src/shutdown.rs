@@ -130,7 +130,13 @@ pub(crate) async fn serve_until(
                 warn!("Consul does not answer, it will remove the entry after its critical time");
             }
         };
-        join!(deregistered, sleep(config.drain_delay));
+        // Those who learn of it go elsewhere; those who keep connections to us make new ones.
+        let delay = async {
+            sleep(config.drain_delay / 2).await;
+            lifecycle.leave();
+            sleep(config.drain_delay / 2).await;
+        };
+        join!(deregistered, delay);
         info!(connections = lifecycle.open(), "finishing open requests");
         if timeout_at(over, lifecycle.close()).await.is_err() {
             warn!(

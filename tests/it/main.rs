@@ -6,6 +6,7 @@ mod admin;
 mod architecture;
 mod bad_instances;
 mod batch;
+mod behind_a_proxy;
 mod cli;
 mod codegen;
 mod consul_contract;

@@ -72,6 +72,26 @@ impl Client {
         closed.expect("it is closed in time")
     }
 
+    /// All messages until the server closes the connection, and the code that it does so with.
+    ///
+    /// # Panics
+    /// When a message is no JSON.
+    pub async fn last_words(&mut self) -> (Vec<Value>, u16) {
+        let mut messages = Vec::new();
+        loop {
+            match self.0.next().await {
+                Some(Ok(Message::Text(text))) => {
+                    messages.push(serde_json::from_str(&text).expect("JSON"));
+                }
+                Some(Ok(Message::Close(frame))) => {
+                    return (messages, frame.map_or(1005, |frame| frame.code.into()));
+                }
+                Some(Ok(_)) => {}
+                Some(Err(_)) | None => return (messages, 1006),
+            }
+        }
+    }
+
     /// Closes the connection; whether the server has confirmed it (RFC 6455, 7.1.5).
     ///
     /// # Panics

@@ -65,6 +65,11 @@ impl Activity {
         state.speaks = Some(version);
     }
 
+    /// Whether it is known to speak HTTP/2.
+    pub(super) fn is_http2(&self) -> bool {
+        self.state.lock().speaks == Some(http::Version::HTTP_2)
+    }
+
     /// A request's answer is written, or has been given up.
     pub(super) fn ended(&self, now: Instant) {
         let mut state = self.state.lock();

@@ -10,7 +10,7 @@ use std::{
 };
 
 use axum::{Router, body::Body, extract::ConnectInfo};
-use http::Request;
+use http::{HeaderValue, Request, StatusCode, Version, header::CONNECTION};
 use http_body::{Frame, SizeHint};
 use hyper::{body::Incoming, service::service_fn};
 use hyper_util::{
@@ -34,15 +34,24 @@ const HEAD: usize = 64 << 10;
 /// How often an HTTP/2 connection is asked whether its client is there, and how long it may take.
 const PING: Duration = Duration::from_secs(20);
 
-/// Serves requests on `socket` until its client leaves, its patience ends, or `closing` and the last
+/// For how long a connection is kept.
+pub(super) struct Lasts {
+    /// Its next answer is its last.
+    pub(super) leaving: CancellationToken,
+    /// It is closed as soon as nothing is open on it.
+    pub(super) closing: CancellationToken,
+}
+
+/// Serves requests on `socket` until its client leaves, its patience ends, or it is closing and the last
 /// answer is written.
 pub(super) async fn serve(
     socket: Socket,
     peer: SocketAddr,
     router: Router,
     activity: Arc<Activity>,
-    closing: CancellationToken,
+    lasts: Lasts,
 ) {
+    let Lasts { leaving, closing } = lasts;
     let mut builder = Builder::new(TokioExecutor::new());
     builder
         .http1()
@@ -62,15 +71,23 @@ pub(super) async fn serve(
         let open = Open(Arc::clone(&activity));
         let mut request = request.map(Body::new);
         request.extensions_mut().insert(ConnectInfo(peer));
+        let version = request.version();
         let answer = router.clone().call(request);
+        let leaving = leaving.clone();
         async move {
-            let response = answer.await?;
+            let mut response = answer.await?;
+            // In HTTP/2 that is no header's matter.
+            let upgrades = response.status() == StatusCode::SWITCHING_PROTOCOLS;
+            if version < Version::HTTP_2 && !upgrades && leaving.is_cancelled() {
+                let close = HeaderValue::from_static("close");
+                response.headers_mut().insert(CONNECTION, close);
+            }
             Ok::<_, Infallible>(response.map(|body| Answer { body, _open: open }))
         }
     });
     let connection = builder.serve_connection_with_upgrades(TokioIo::new(socket), service);
     let mut connection = pin!(connection);
-    let mut told = false;
+    let (mut left, mut told) = (false, false);
     loop {
         let deadline = activity.deadline();
         // While a request is open there is nothing to watch for but its end.
@@ -85,6 +102,14 @@ pub(super) async fn serve(
                     debug!(error, "a client's connection failed");
                 }
                 return;
+            }
+            () = leaving.cancelled(), if !left && !told => {
+                left = true;
+                // HTTP/2 has a word for it, and goes on until the last stream has ended.
+                if activity.is_http2() {
+                    told = true;
+                    connection.as_mut().graceful_shutdown();
+                }
             }
             () = closing.cancelled(), if !told => {
                 told = true;

@@ -27,6 +27,7 @@ use tracing::{debug, info, warn};
 
 use self::{
     activity::{Activity, Patience},
+    connection::Lasts,
     places::{Place, Places},
     socket::Socket,
 };
@@ -43,6 +44,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_secs(1);
 /// What ends with the listener: its connections, and what WebSockets have made of some of them.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Lifecycle {
+    leaving: CancellationToken,
     closing: CancellationToken,
     open: TaskTracker,
 }
@@ -51,6 +53,12 @@ impl Lifecycle {
     /// Ends when connections are to be closed.
     pub(crate) async fn closing(&self) {
         self.closing.cancelled().await;
+    }
+
+    /// From now on connections are given up, each with its next answer: whoever keeps one, and is about to send
+    /// on it, has left it before it is closed.
+    pub(crate) fn leave(&self) {
+        self.leaving.cancel();
     }
 
     /// Holds up the end for as long as it exists.
@@ -153,8 +161,11 @@ pub(crate) async fn serve(
         }
         let activity = Arc::new(Activity::new(patience, Instant::now()));
         let socket = Socket::new(stream, Arc::clone(&activity), place);
-        let closing = lifecycle.closing.clone();
-        let serving = connection::serve(socket, peer, router.clone(), activity, closing);
+        let lasts = Lasts {
+            leaving: lifecycle.leaving.clone(),
+            closing: lifecycle.closing.clone(),
+        };
+        let serving = connection::serve(socket, peer, router.clone(), activity, lasts);
         lifecycle.open.spawn(serving);
     }
 }
