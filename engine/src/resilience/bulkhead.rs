@@ -49,7 +49,7 @@ impl Guard for Permit {
 }
 
 impl Bulkhead {
-    fn take(&self, call: &CallContext, now: Instant) -> Result<Permit, Overloaded> {
+    fn take(&self, call: &CallContext) -> Result<Permit, Overloaded> {
         let (config, client) = (&call.config, call.client);
         let of = |places: &Fair<ClientKey>, limit, what| {
             places
@@ -89,12 +89,11 @@ where
     type Future = Guarded<S::Future, Permit>;
 
     fn around(&self, inner: &mut S, call: Call) -> Self::Future {
-        let now = now();
-        match self.take(&call.context, now) {
+        match self.take(&call.context) {
             Ok(permit) => Guarded::running(inner.call(call), permit),
             Err(overloaded) => {
                 self.shed.fetch_add(1, Ordering::Relaxed);
-                Guarded::refused(Failed::unsent(overloaded, now))
+                Guarded::refused(Failed::unsent(overloaded, now()))
             }
         }
     }

@@ -66,8 +66,14 @@ pub(crate) struct Place<K: Copy + Eq + Hash> {
 }
 
 impl<K: Copy + Eq + Hash> Fair<K> {
-    /// A place of `limit` for `client`; those without a name are one client.
-    pub(crate) fn take(&self, limit: usize, client: Option<K>, now: Instant) -> Option<Place<K>> {
+    /// A place of `limit` for `client`; those without a name are one client. Where there is enough for all, the
+    /// `clock` is not read.
+    pub(crate) fn take(
+        &self,
+        limit: usize,
+        client: Option<K>,
+        clock: impl FnOnce() -> Instant,
+    ) -> Option<Place<K>> {
         let inner = &*self.0;
         let is_crowded = inner.crowded.load(Ordering::Relaxed);
         if !is_crowded && inner.taken.load(Ordering::Relaxed) < limit / 2 {
@@ -76,6 +82,7 @@ impl<K: Copy + Eq + Hash> Fair<K> {
                 client: None,
             });
         }
+        let now = clock();
         let mut shares = inner.shares.lock();
         let taken = inner.taken.load(Ordering::Relaxed);
         let (client, may) = shares.ask(client, taken, limit, now);
@@ -230,7 +237,7 @@ mod tests {
 
     /// What it gets of so many it wants at once.
     fn wants(fair: &Fair<u8>, client: u8, places: usize, now: Instant) -> Vec<Place<u8>> {
-        let each = (0..places).filter_map(|_| fair.take(100, Some(client), now));
+        let each = (0..places).filter_map(|_| fair.take(100, Some(client), || now));
         each.collect()
     }
 
@@ -288,18 +295,18 @@ mod tests {
         }
         assert_eq!(wants(&fair, 1, 90, now).len(), 90);
         now += CROWDED + S;
-        let _first = fair.take(100, Some(3), now);
-        let _second = fair.take(100, Some(3), now);
+        let _first = fair.take(100, Some(3), || now);
+        let _second = fair.take(100, Some(3), || now);
         assert!(!fair.0.crowded.load(Ordering::Relaxed));
     }
 
     #[test]
     fn a_limit_of_one_is_one() {
         let (fair, now) = (Fair::<u8>::default(), Instant::now());
-        let first = fair.take(1, None, now).unwrap();
-        assert!(fair.take(1, None, now).is_none());
+        let first = fair.take(1, None, || now).unwrap();
+        assert!(fair.take(1, None, || now).is_none());
         drop(first);
-        assert!(fair.take(1, None, now).is_some());
+        assert!(fair.take(1, None, || now).is_some());
     }
 
     #[test]
@@ -308,7 +315,7 @@ mod tests {
         let limit = 3 * CLIENTS;
         let clients = 0..limit;
         let places: Vec<_> = clients
-            .filter_map(|client| fair.take(limit, Some(client), now))
+            .filter_map(|client| fair.take(limit, Some(client), || now))
             .collect();
         assert_eq!((places.len(), fair.taken()), (limit, limit));
         assert!(fair.0.shares.lock().clients.len() <= CLIENTS + 1);

@@ -88,7 +88,7 @@ impl InFlight {
 
     /// A place for a request of `client`'s, until it is dropped.
     fn take(&self, client: Option<ClientKey>) -> Result<Place<ClientKey>, Refusal> {
-        let place = self.places.take(self.max, client, Instant::now());
+        let place = self.places.take(self.max, client, Instant::now);
         place.ok_or_else(|| {
             self.shed.add(1, &[]);
             let problem = "Too many requests are under way here: try again in a second.";

@@ -80,7 +80,7 @@ impl Drop for Open {
 impl SocketCounts {
     /// One more of `client`'s runs, if there is a place for it.
     pub(super) fn open(&self, client: Option<ClientKey>) -> Option<Open> {
-        let Some(place) = self.places.take(self.max, client, Instant::now()) else {
+        let Some(place) = self.places.take(self.max, client, Instant::now) else {
             self.refused.add(1, &[]);
             return None;
         };
