@@ -204,11 +204,12 @@ async fn a_header_that_is_forwarded_reaches_the_service_in_the_batch_too() {
 async fn a_product_that_is_asked_for_too_often_is_throttled_beside_a_greeting() {
     let shop = shop().await;
     // As many as the rule in its file allows.
-    let hundred = (0..100).map(|n| format!("p{n}: product(id: \"p-1\") {{ id }} "));
-    let answer = shop
-        .ask(&format!("{{ {} }}", hundred.collect::<String>()))
-        .await;
-    assert!(answer["errors"].is_null(), "{answer}");
+    let fifty = (0..50).map(|n| format!("p{n}: product(id: \"p-1\") {{ id }} "));
+    let fifty = format!("{{ {} }}", fifty.collect::<String>());
+    for _ in 0..2 {
+        let answer = shop.ask(&fifty).await;
+        assert!(answer["errors"].is_null(), "{answer}");
+    }
     let query = "{ product(id: \"p-1\") { id } hello { message } }";
     let answer = shop.ask(query).await;
     assert_eq!(answer["errors"][0]["extensions"]["code"], "RATE_LIMITED");
