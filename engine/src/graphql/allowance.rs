@@ -39,6 +39,7 @@ impl Beyond {
 pub(super) struct Allowance {
     max_calls: usize,
     max_bytes: usize,
+    max_errors: usize,
     /// How often the same part of a reply can be in the answer.
     repeats: usize,
     calls: AtomicUsize,
@@ -52,6 +53,7 @@ impl Allowance {
         Self {
             max_calls: limits.max_calls,
             max_bytes: limits.max_answer,
+            max_errors: limits.max_errors,
             repeats: repeats.max(1),
             calls: AtomicUsize::new(0),
             bytes: AtomicUsize::new(0),
@@ -95,6 +97,11 @@ impl Allowance {
             self.beyond.count("max_answer");
         }
         Err(Code::BadUserInput.field_error(too_large(self.max_bytes)))
+    }
+
+    /// Errors that its answer may have.
+    pub(super) fn max_errors(&self) -> usize {
+        self.max_errors
     }
 
     /// Bytes that were counted.

@@ -41,6 +41,10 @@ pub(crate) struct Config {
     /// How large an answer may be, and all the replies that it is made of.
     #[garde(custom(bytes_within(ByteSize::kib(1)..=ByteSize::gib(1))))]
     pub(crate) max_answer: ByteSize,
+    /// How many errors an answer may have; of more, the number is said. A list whose items all lack the same
+    /// thing has as many errors as items, and each is many times as long as what it is about.
+    #[garde(range(min = 1, max = 1_000_000))]
+    pub(crate) max_errors: usize,
 }
 
 /// What a query may ask: the part of `[graphql]` that can change while the schema is served.
@@ -60,6 +64,8 @@ pub(crate) struct Limits {
     pub(crate) max_calls: usize,
     /// Bytes of an answer, and of the replies that it is made of.
     pub(crate) max_answer: usize,
+    /// Errors of an answer.
+    pub(crate) max_errors: usize,
 }
 
 impl Config {
@@ -72,6 +78,7 @@ impl Config {
             max_root_fields: self.max_root_fields,
             max_aliases: self.max_aliases,
             max_calls: self.max_calls,
+            max_errors: self.max_errors,
             max_answer: usize::try_from(self.max_answer.as_u64()).unwrap_or(usize::MAX),
         }
     }
@@ -86,7 +93,9 @@ impl Config {
             max_aliases,
             max_calls,
             max_answer,
+            max_errors,
         } = limits;
+        self.max_errors = max_errors;
         self.max_root_fields = max_root_fields;
         self.max_aliases = max_aliases;
         self.max_calls = max_calls;
@@ -109,6 +118,7 @@ impl Default for Config {
             max_aliases: 100,
             max_calls: 200,
             max_answer: ByteSize::mib(8),
+            max_errors: 100,
         }
     }
 }

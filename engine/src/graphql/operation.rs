@@ -32,10 +32,6 @@ pub(crate) struct Execution {
 /// Characters of an operation's name in the log: it is the client's own word.
 const LONGEST_NAME: usize = 100;
 
-/// Errors of one answer; of more, only the number is said. A list whose items all lack the same thing has as
-/// many errors as items, and each is many times as long as what it is about.
-const MAX_ERRORS: usize = 100;
-
 /// An operation under way. It ends when it is dropped, however that comes about.
 pub(super) struct Operation {
     pub(super) span: Span,
@@ -142,7 +138,9 @@ impl Operation {
         if failed {
             self.span.fail("the answer has errors");
         }
-        shorten(&mut response.errors);
+        if let Ok(prepared) = &self.prepared {
+            shorten(&mut response.errors, prepared.allowance.max_errors());
+        }
         let Some(trace_id) = self.span.trace_id(failed) else {
             return;
         };
@@ -197,13 +195,13 @@ impl Drop for Operation {
 }
 
 /// Leaves the first errors of many, and says how many there were.
-fn shorten(errors: &mut Vec<ServerError>) {
-    let more = errors.len().saturating_sub(MAX_ERRORS);
+fn shorten(errors: &mut Vec<ServerError>, limit: usize) {
+    let more = errors.len().saturating_sub(limit);
     if more == 0 {
         return;
     }
-    let code = errors.get(MAX_ERRORS).and_then(code_of);
-    errors.truncate(MAX_ERRORS);
+    let code = errors.get(limit).and_then(code_of);
+    errors.truncate(limit);
     let problem = format!("There are {more} more errors like these.");
     errors.push(code.unwrap_or(Code::Internal).error(problem, None));
 }

@@ -59,6 +59,7 @@ impl Graph {
             max_aliases: 100_000,
             max_calls: 100_000,
             max_answer: 1 << 30,
+            max_errors: 100_000,
         };
         let config: rate_limit::Config = toml_edit::de::from_str(rate_limit)?;
         let limiter = Arc::new(Limiter::new(&config));
