@@ -1088,3 +1088,16 @@ async fn the_key_under_which_objects_say_their_type_is_no_clients() {
         served.refuses(query, json!({}), INVALID, words).await;
     }
 }
+
+#[tokio::test]
+async fn objects_of_an_interface_that_ask_for_different_fields_at_every_level_take_no_longer() {
+    let served = Served::start().await;
+    // What is below is the same for both objects, and there are two ways to each level of it.
+    let level = "... on Dog { x: name } friend { ";
+    let query = format!(
+        "{{ animals {{ {} __typename {} }} }}",
+        level.repeat(58),
+        "}".repeat(58)
+    );
+    served.refuses(&query, json!({}), INVALID, "too deep").await;
+}

@@ -24,6 +24,9 @@ pub(super) struct Shape {
     by_object: Option<Vec<(Name, Vec<Node>)>>,
     /// Whether objects are asked for their type.
     typed: bool,
+    /// How often the same value can be in it: fields with one name come from one field of a reply. Known from
+    /// the beginning: shapes share what is below them, and a walk would see it once for each way there.
+    repeats: usize,
 }
 
 /// What is answered under one key.
@@ -42,6 +45,7 @@ impl Shape {
     /// The same fields for every object.
     pub(super) fn of(nodes: Vec<Node>, typed: bool) -> Self {
         Self {
+            repeats: repeats(&nodes),
             nodes,
             by_object: None,
             typed,
@@ -50,7 +54,9 @@ impl Shape {
 
     /// Fields by the name of the object.
     pub(super) fn by_object(objects: Vec<(Name, Vec<Node>)>) -> Self {
+        let most = objects.iter().map(|(_, nodes)| repeats(nodes)).max();
         Self {
+            repeats: most.unwrap_or_default(),
             nodes: Vec::new(),
             by_object: Some(objects),
             typed: true,
@@ -61,18 +67,9 @@ impl Shape {
         self.typed
     }
 
-    /// How often the same value can be below: fields with one name come from one field of a reply.
+    /// How often the same value of a reply can be below.
     pub(super) fn repeats(&self) -> usize {
-        let of = |nodes: &[Node]| {
-            let mut by_name: HashMap<&Name, usize> = HashMap::new();
-            for node in nodes {
-                *by_name.entry(&node.name).or_default() += node.below.repeats().max(1);
-            }
-            by_name.into_values().max().unwrap_or_default()
-        };
-        let objects = self.by_object.iter().flatten();
-        let most = objects.map(|(_, nodes)| of(nodes)).max();
-        most.unwrap_or_default().max(of(&self.nodes))
+        self.repeats
     }
 
     /// The fields of an operation's root.
@@ -92,6 +89,16 @@ impl Shape {
         let found = all.find(|(object, _)| object == name);
         found.map_or(&[], |(_, nodes)| nodes)
     }
+}
+
+/// See [`Shape::repeats`], of one object's fields.
+fn repeats(nodes: &[Node]) -> usize {
+    let mut by_name: HashMap<&Name, usize> = HashMap::new();
+    for node in nodes {
+        let sum = by_name.entry(&node.name).or_default();
+        *sum = sum.saturating_add(node.below.repeats.max(1));
+    }
+    by_name.into_values().max().unwrap_or_default()
 }
 
 /// Fields that are not executed, by the number of their node: why.
