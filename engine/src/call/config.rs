@@ -46,7 +46,7 @@ pub(crate) struct Config {
     /// Calls in flight above which further ones are shed.
     #[garde(range(min = 1, max = 1_000_000))]
     pub(crate) max_in_flight: usize,
-    /// Streams that may be open at the same time.
+    /// Streams that may be open at the same time. One client gets at most four times what it leaves free.
     #[garde(range(min = 1, max = 1_000_000))]
     pub(crate) max_streams: usize,
     /// How long one TCP connection may take to come up.

@@ -43,6 +43,7 @@ pub(crate) struct Config {
     #[garde(range(min = 1, max = 1_000_000))]
     pub(crate) max_in_flight: usize,
     /// Operations that may run over WebSockets and as server-sent events at one time; further ones are refused.
+    /// One client gets at most four times what it leaves free.
     #[garde(range(min = 1, max = 1_000_000))]
     pub(crate) max_streams: usize,
     /// Networks of proxies in front of us: of others, their word alone counts. They say who the client is

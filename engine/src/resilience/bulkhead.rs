@@ -13,18 +13,18 @@ use crate::{
     call::{
         Around, Call, CallContext, CallService, Failed, Guard, Guarded, Outcome, Overloaded, now,
     },
-    types::{ClientKey, Fair, Place},
+    types::{ClientKey, Fair, Lasting, LastingPlace, Place},
 };
 
 /// The caps of one service; `max_in_flight` and `max_streams` of a call's configuration say how high they
 /// are. Clones share them.
 ///
-/// What decides is one question, "may one more start?", asked of [`Fair`]: an adaptive limit
+/// What decides is one question, "may one more start?", asked of [`Fair`] and [`Lasting`]: an adaptive limit
 /// would answer it there.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Bulkhead {
     calls: Fair<ClientKey>,
-    streams: Fair<ClientKey>,
+    streams: Lasting<ClientKey>,
     shed: Arc<AtomicU64>,
 }
 
@@ -33,7 +33,7 @@ pub(crate) struct Bulkhead {
 #[derive(Debug)]
 pub(crate) struct Permit {
     call: Option<Place<ClientKey>>,
-    stream: Option<Place<ClientKey>>,
+    stream: Option<LastingPlace<ClientKey>>,
 }
 
 impl Guard for Permit {
@@ -51,17 +51,19 @@ impl Guard for Permit {
 impl Bulkhead {
     fn take(&self, call: &CallContext) -> Result<Permit, Overloaded> {
         let (config, client) = (&call.config, call.client);
-        let of = |places: &Fair<ClientKey>, limit, what| {
-            places
-                .take(limit, client, now)
-                .ok_or(Overloaded { limit, what })
-        };
+        let beyond = |limit, what| Overloaded { limit, what };
         let stream = match call.method.streaming {
-            true => Some(of(&self.streams, config.max_streams, "streams")?),
+            true => {
+                let limit = config.max_streams;
+                let place = self.streams.take(limit, client);
+                Some(place.ok_or(beyond(limit, "streams"))?)
+            }
             false => None,
         };
+        let limit = config.max_in_flight;
+        let call = self.calls.take(limit, client, now);
         Ok(Permit {
-            call: Some(of(&self.calls, config.max_in_flight, "calls")?),
+            call: Some(call.ok_or(beyond(limit, "calls"))?),
             stream,
         })
     }

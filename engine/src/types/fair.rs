@@ -21,7 +21,7 @@ const LOOK: Duration = Duration::from_millis(50);
 const REMEMBERED: f64 = 0.95;
 /// What is not given to those that want much, for those that come anew and those that want little.
 const SPARED: f64 = 0.1;
-/// Clients that are told apart at one time; further ones are one.
+/// Clients that are told apart at one time; further ones have what is left.
 const CLIENTS: usize = 1000;
 
 /// Places for so many. Those that want little get it; what is left is shared equally by those that want much
@@ -29,7 +29,11 @@ const CLIENTS: usize = 1000;
 /// all.
 ///
 /// Clients are only told apart once half was taken, and for some seconds after: before, there is enough for
-/// everybody, and nothing to count.
+/// everybody, and nothing to count. Also then, a client that wants much gets more than its share while little
+/// is taken: what others wanted a moment ago does not keep places empty.
+///
+/// For what is given back soon, such as a request's. What is kept for long is not given back to a newcomer:
+/// see [`Lasting`](super::Lasting).
 #[derive(Debug)]
 pub(crate) struct Fair<K>(Arc<Inner<K>>);
 
@@ -95,11 +99,13 @@ impl<K: Copy + Eq + Hash> Fair<K> {
         if self.one_more(limit) {
             return Some(Place {
                 fair: self.clone(),
-                client: Some(client),
+                client,
             });
         }
         // The last one was taken meanwhile, by a client that is not counted.
-        shares.gave_back(client);
+        if let Some(client) = client {
+            shares.gave_back(client);
+        }
         None
     }
 
@@ -162,14 +168,14 @@ impl<K> Default for Shares<K> {
 
 impl<K: Copy + Eq + Hash> Shares<K> {
     /// Whether `client` may have one of `limit` places while `taken` are, and under which name it is
-    /// counted.
+    /// counted, if it is.
     fn ask(
         &mut self,
         client: Option<K>,
         taken: usize,
         limit: usize,
         now: Instant,
-    ) -> (Option<K>, bool) {
+    ) -> (Option<Option<K>>, bool) {
         if taken >= limit / 2 {
             self.crowded = Some(now);
         }
@@ -178,10 +184,13 @@ impl<K: Copy + Eq + Hash> Shares<K> {
             self.looked = Some(now);
             self.look(limit);
         }
-        let known = self.clients.contains_key(&client) || self.clients.len() < CLIENTS;
-        let client = client.filter(|_| known);
+        if self.clients.len() >= CLIENTS && !self.clients.contains_key(&client) {
+            // One of those that are not told apart: which of them wants much, nobody knows.
+            return (None, taken < limit);
+        }
         let share = self.clients.entry(client).or_default();
-        let may = taken < limit && share.taken < self.most;
+        let is_little = share.taken + taken < limit / 2;
+        let may = taken < limit && (share.taken < self.most || is_little);
         match may {
             true => {
                 share.taken += 1;
@@ -189,7 +198,7 @@ impl<K: Copy + Eq + Hash> Shares<K> {
             }
             false => share.refused += 1,
         }
-        (client, may)
+        (Some(client), may)
     }
 
     /// Sees who wants how many, and so how many each may have.
@@ -310,16 +319,32 @@ mod tests {
     }
 
     #[test]
-    fn more_clients_than_are_told_apart_are_counted_all_the_same() {
-        let (fair, now) = (Fair::<usize>::default(), Instant::now());
+    fn more_clients_than_are_told_apart_are_served_all_the_same() {
+        let (fair, mut now) = (Fair::<usize>::default(), Instant::now());
         let limit = 3 * CLIENTS;
-        let clients = 0..limit;
-        let places: Vec<_> = clients
-            .filter_map(|client| fair.take(limit, Some(client), || now))
-            .collect();
-        assert_eq!((places.len(), fair.taken()), (limit, limit));
-        assert!(fair.0.shares.lock().clients.len() <= CLIENTS + 1);
-        drop(places);
+        for _ in 0..3 {
+            let places: Vec<_> = (0..limit)
+                .filter_map(|client| {
+                    now += LOOK / 1000;
+                    fair.take(limit, Some(client), || now)
+                })
+                .collect();
+            assert_eq!((places.len(), fair.taken()), (limit, limit));
+            assert!(fair.0.shares.lock().clients.len() <= CLIENTS);
+        }
         assert_eq!(fair.taken(), 0);
+    }
+
+    #[test]
+    fn what_others_wanted_a_moment_ago_keeps_no_place_empty() {
+        let (fair, mut now) = (Fair::default(), Instant::now());
+        let all = wants(&fair, 0, 60, now);
+        drop(all);
+        // Twenty pages, one after the other, that ask for ten things at once each.
+        for page in (1..=20).cycle().take(100) {
+            now += S / 50;
+            let got = wants(&fair, page, 10, now).len();
+            assert_eq!(got, 10, "{:?}", fair.0.shares.lock().most);
+        }
     }
 }

@@ -5,6 +5,7 @@ mod backoff;
 mod client_key;
 mod error_chain;
 mod fair;
+mod lasting;
 mod outage;
 
 pub(crate) use self::{
@@ -12,6 +13,7 @@ pub(crate) use self::{
     client_key::ClientKey,
     error_chain::error_chain,
     fair::{Fair, Place},
+    lasting::{Lasting, LastingPlace},
     outage::OutageLog,
 };
 

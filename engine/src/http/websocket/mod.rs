@@ -17,7 +17,6 @@ use opentelemetry::{
     metrics::{Counter, Meter, UpDownCounter},
 };
 use serde_json::Value;
-use tokio::time::Instant;
 
 pub(super) use self::message::Close;
 use self::message::PROTOCOL;
@@ -25,7 +24,7 @@ use super::{Incoming, Lifecycle, RequestData, Served, graphql::session, persiste
 use crate::{
     graphql::Execution,
     telemetry::trace::Span,
-    types::{ClientKey, Fair, Place},
+    types::{ClientKey, Lasting, LastingPlace},
 };
 
 /// Bytes of a message.
@@ -37,7 +36,7 @@ pub(crate) struct SocketCounts {
     open: UpDownCounter<i64>,
     slow: Counter<u64>,
     refused: Counter<u64>,
-    places: Fair<ClientKey>,
+    places: Lasting<ClientKey>,
     max: usize,
 }
 
@@ -45,7 +44,7 @@ impl SocketCounts {
     /// At most `max` may be open.
     pub(crate) fn new(max: usize, meter: &Meter) -> Self {
         Self {
-            places: Fair::default(),
+            places: Lasting::default(),
             max,
             refused: meter
                 .u64_counter("bff.http.streams.refused")
@@ -68,7 +67,7 @@ impl SocketCounts {
 /// An operation that is counted for as long as it runs.
 pub(super) struct Open {
     open: UpDownCounter<i64>,
-    _place: Place<ClientKey>,
+    _place: LastingPlace<ClientKey>,
 }
 
 impl Drop for Open {
@@ -80,7 +79,7 @@ impl Drop for Open {
 impl SocketCounts {
     /// One more of `client`'s runs, if there is a place for it.
     pub(super) fn open(&self, client: Option<ClientKey>) -> Option<Open> {
-        let Some(place) = self.places.take(self.max, client, Instant::now) else {
+        let Some(place) = self.places.take(self.max, client) else {
             self.refused.add(1, &[]);
             return None;
         };
