@@ -1090,6 +1090,21 @@ async fn the_key_under_which_objects_say_their_type_is_no_clients() {
 }
 
 #[tokio::test]
+async fn aliases_that_are_asked_for_by_type_count_once() {
+    let served = Served::with(&[("graphql.max_aliases", "30")]).await;
+    let names = |letter| -> String { (0..20).map(|n| format!("{letter}{n}: name ")).collect() };
+    let of = |cat: String| {
+        let dog = names('d');
+        format!("{{ animals {{ ... on Dog {{ {dog} }} ... on Cat {{ {cat} }} }} }}")
+    };
+    let answer = served.post(&of(names('c')), json!({})).await;
+    assert!(!answer.contains("errors"), "{answer}");
+    let more = names('c') + &names('m');
+    let words = "graphql.max_aliases is 30";
+    served.refuses(&of(more), json!({}), INVALID, words).await;
+}
+
+#[tokio::test]
 async fn objects_of_an_interface_that_ask_for_different_fields_at_every_level_take_no_longer() {
     let served = Served::start().await;
     // What is below is the same for both objects, and there are two ways to each level of it.

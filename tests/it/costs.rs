@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use bff_tests::{TestBff, fixtures::greeter::GreeterFixture, process::Program};
+use bff_tests::{TestBff, fixtures::greeter::GreeterFixture, process::Program, websocket::Client};
 use serde_json::{Value, json};
 use tokio::time::interval;
 use tonic::Code;
@@ -109,6 +109,30 @@ async fn an_answer_that_is_too_large_is_not_made() {
     assert_eq!(answer["errors"].as_array().unwrap().len(), 1);
     assert_eq!(answer["errors"][0]["extensions"]["code"], "BAD_USER_INPUT");
     assert_eq!(beyond(bff, "max_answer").await, 3.0);
+}
+
+#[tokio::test]
+async fn an_answer_that_is_too_large_is_not_made_over_a_socket_and_the_next_one_is() {
+    let system = System::with(1, |bff| bff.set("graphql.max_answer", "100KiB")).await;
+    system.greeters[0].script(|script| script.greetings = 2);
+    let mut client = Client::connect(system.bff.addr(), &[]).await;
+    let query = "subscription($name: String!) { greetings(name: $name) { message } }";
+    // Small as it comes, and large as it is written.
+    let variables = json!({ "name": "\u{1}".repeat(30_000) });
+    let payload = json!({ "query": query, "variables": variables });
+    client
+        .send(json!({ "id": "1", "type": "subscribe", "payload": payload }))
+        .await;
+    for _ in 0..2 {
+        let next = client.next().await;
+        assert_eq!(next["type"], "next");
+        let payload = &next["payload"];
+        assert_eq!(payload["data"], Value::Null);
+        let message = payload["errors"][0]["message"].as_str().unwrap();
+        assert!(message.contains("graphql.max_answer"), "{message}");
+    }
+    assert_eq!(client.next().await["type"], "complete");
+    assert_eq!(beyond(&system.bff, "max_answer").await, 2.0);
 }
 
 #[tokio::test]

@@ -289,7 +289,7 @@ impl Assembled {
         request: async_graphql::Request,
         headers: &axum::http::HeaderMap,
         peer: SocketAddr,
-    ) -> futures_util::stream::BoxStream<'static, async_graphql::Response> {
+    ) -> futures_util::stream::BoxStream<'static, crate::graphql::Written> {
         let served = self.reload.served.load_full();
         let incoming = Incoming {
             headers,
@@ -314,7 +314,7 @@ impl Assembled {
             match answers.await {
                 Ok(answers) => answers.boxed(),
                 Err(refused) => {
-                    let answer = async_graphql::Response::from_errors(refused.0);
+                    let answer = crate::graphql::Written::errors(&refused.0);
                     futures_util::stream::iter([answer]).boxed()
                 }
             }

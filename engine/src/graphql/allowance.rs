@@ -3,17 +3,13 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use async_graphql::{Error, ServerError};
+use async_graphql::{Error, ServerError, parser::types::OperationType};
 use opentelemetry::{
     KeyValue,
     metrics::{Counter, Meter},
 };
 
 use super::{Limits, error::Code};
-
-/// A reply that is smaller is counted as it is: even a thousand fields of such a reply's are no more than
-/// an answer may have.
-const SMALL: usize = 8 << 10;
 
 /// Counts operations that went beyond a limit. Clones share it.
 #[derive(Clone, Debug)]
@@ -42,19 +38,21 @@ pub(super) struct Allowance {
     max_errors: usize,
     /// How often the same part of a reply can be in the answer.
     repeats: usize,
+    is_subscription: bool,
     calls: AtomicUsize,
     bytes: AtomicUsize,
     beyond: Beyond,
 }
 
 impl Allowance {
-    /// That of an operation in which the same part of a reply is asked for `repeats` times.
-    pub(super) fn new(limits: &Limits, repeats: usize, beyond: &Beyond) -> Self {
+    /// That of an operation of this type, in which the same part of a reply is asked for `repeats` times.
+    pub(super) fn new(limits: &Limits, ty: OperationType, repeats: usize, beyond: &Beyond) -> Self {
         Self {
             max_calls: limits.max_calls,
             max_bytes: limits.max_answer,
             max_errors: limits.max_errors,
             repeats: repeats.max(1),
+            is_subscription: ty == OperationType::Subscription,
             calls: AtomicUsize::new(0),
             bytes: AtomicUsize::new(0),
             beyond: beyond.clone(),
@@ -85,10 +83,7 @@ impl Allowance {
     /// # Errors
     /// It would be too large.
     pub(super) fn reply(&self, bytes: usize) -> Result<(), Error> {
-        let bytes = match bytes {
-            ..SMALL => bytes,
-            _ => bytes.saturating_mul(self.repeats),
-        };
+        let bytes = bytes.saturating_mul(self.repeats);
         let before = self.bytes.fetch_add(bytes, Ordering::Relaxed);
         if before.saturating_add(bytes) <= self.max_bytes {
             return Ok(());
@@ -107,6 +102,18 @@ impl Allowance {
     /// Bytes that were counted.
     pub(super) fn spent(&self) -> usize {
         self.bytes.load(Ordering::Relaxed)
+    }
+
+    /// A message of a stream is to be part of the answer. Of a subscription's, most are an event of their own,
+    /// and those that are not, a resolver leaves out: each may cost as much as an answer.
+    ///
+    /// # Errors
+    /// As [`reply`](Self::reply).
+    pub(super) fn message(&self, bytes: usize) -> Result<(), Error> {
+        if self.is_subscription {
+            self.renew();
+        }
+        self.reply(bytes)
     }
 
     /// The next event of a subscription costs something of its own.
@@ -135,19 +142,19 @@ mod tests {
 
     use super::*;
 
-    fn allowance(max_calls: usize, max_answer: usize, repeats: usize) -> Allowance {
+    fn allowance(ty: OperationType, max_answer: usize, repeats: usize) -> Allowance {
         let limits = Limits {
-            max_calls,
+            max_calls: 2,
             max_answer,
             ..super::super::Config::default().limits()
         };
         let beyond = Beyond::new(&NoopMeterProvider::new().meter("test"));
-        Allowance::new(&limits, repeats, &beyond)
+        Allowance::new(&limits, ty, repeats, &beyond)
     }
 
     #[test]
     fn calls_and_bytes_are_counted_over_the_whole_operation_and_anew_for_each_event() {
-        let allowance = allowance(2, 100, 1);
+        let allowance = allowance(OperationType::Query, 100, 1);
         for _ in 0..2 {
             assert!(allowance.call().is_ok() && allowance.call().is_ok());
             assert!(allowance.call().unwrap_err().message.contains("max_calls"));
@@ -164,9 +171,18 @@ mod tests {
     }
 
     #[test]
-    fn a_large_reply_counts_as_often_as_it_can_be_in_the_answer() {
-        let allowance = allowance(9, 10 * SMALL, 10);
-        assert!(allowance.reply(SMALL - 1).is_ok());
-        assert!(allowance.reply(SMALL).is_err());
+    fn a_reply_counts_as_often_as_it_can_be_in_the_answer() {
+        let allowance = allowance(OperationType::Query, 100, 10);
+        assert!(allowance.reply(6).is_ok());
+        assert!(allowance.reply(5).is_err());
+    }
+
+    #[test]
+    fn messages_of_a_stream_cost_each_an_answer_of_a_subscription_and_together_one_of_a_query() {
+        let subscription = allowance(OperationType::Subscription, 100, 1);
+        assert!((0..9).all(|_| subscription.message(60).is_ok()));
+        assert!(subscription.reply(60).is_err());
+        let query = allowance(OperationType::Query, 100, 1);
+        assert!(query.message(60).is_ok() && query.message(60).is_err());
     }
 }

@@ -393,10 +393,11 @@ impl<'c> Collector<'c> {
             return Ok(Shape::of(in_order.collect(), true));
         }
         let mut objects = Vec::new();
-        let fields = self.size.fields;
-        let mut most = fields;
+        // An object is of one type: of what is asked for by type, the most counts.
+        let before = (self.size.fields, self.size.aliases);
+        let mut most = before;
         for object in possible.iter() {
-            self.size.fields = fields;
+            (self.size.fields, self.size.aliases) = before;
             let mut own = Vec::new();
             let mut in_order = Vec::new();
             self.path.push(items.len());
@@ -425,14 +426,15 @@ impl<'c> Collector<'c> {
             // A key that another object asks for earlier comes where this one asks for it.
             in_order.sort_by_key(|(place, _)| *place);
             let in_order = in_order.into_iter().map(|(_, node)| node).collect();
-            most = most.max(self.size.fields);
+            most.0 = most.0.max(self.size.fields);
+            most.1 = most.1.max(self.size.aliases);
             let name = types.get(object).name.clone();
             if !own.is_empty() {
                 items.push(on_object(name.clone(), own));
             }
             objects.push((name, in_order));
         }
-        self.size.fields = most;
+        (self.size.fields, self.size.aliases) = most;
         Ok(Shape::by_object(objects))
     }
 

@@ -227,7 +227,7 @@ impl<U: Upstream> Client<'_, U> {
             let (message, bytes) = message.map_err(|failed| error::upstream(&failed))?;
             allowance
                 .as_ref()
-                .map_or(Ok(()), |allowance| allowance.reply(bytes))?;
+                .map_or(Ok(()), |allowance| allowance.message(bytes))?;
             Ok(message)
         });
         Ok(messages.boxed())

@@ -17,7 +17,10 @@ use quick_cache::{
     sync::{Cache, DefaultLifecycle},
 };
 use sha2::{Digest, Sha256};
-use tokio::sync::Semaphore;
+use tokio::{
+    sync::Semaphore,
+    time::{Instant, timeout_at},
+};
 
 use super::{
     coerce::{self, Coerced, Variable},
@@ -33,7 +36,7 @@ use crate::telemetry::metrics::{Kind, observe};
 /// hundred, so this bounds the memory at a dozen megabytes, whatever is asked.
 const REMEMBERED: u64 = 128 * 1024;
 /// A heavier document is not remembered.
-const HEAVIEST: u64 = 8 * 1024;
+const HEAVIEST: u64 = 16 * 1024;
 /// What each part of an operation weighs, written out: up to four hundred bytes are kept of each.
 const PART: u64 = 4;
 /// From this length on a document is analysed where nobody waits for it.
@@ -54,7 +57,7 @@ pub(crate) struct Documents {
     limited: Arc<Limited>,
     looks: Arc<Looks>,
     /// Places for large documents that are being analysed.
-    analysts: Semaphore,
+    analysts: Arc<Semaphore>,
 }
 
 /// How often a document was looked for.
@@ -169,6 +172,20 @@ impl Document {
             hash,
             analysed: analyse(text, types, limited),
         }
+    }
+
+    /// One that was not looked at.
+    fn refused(code: Code, why: &str) -> Self {
+        Self {
+            hash: String::new(),
+            analysed: Err(Refusal::new(code, why.to_owned(), None)),
+        }
+    }
+
+    /// Whether it was not looked at because others were.
+    pub(super) fn is_shed(&self) -> bool {
+        let refusal = self.analysed.as_ref().err();
+        refusal.is_some_and(|refusal| refusal.code == Code::Overloaded)
     }
 
     /// The operation that a request with this operation name means: without a name, the only one.
@@ -328,7 +345,7 @@ impl Documents {
             types,
             limited: Arc::new(limited),
             looks,
-            analysts: Semaphore::new(analysts),
+            analysts: Arc::new(Semaphore::new(analysts)),
         }
     }
 
@@ -343,17 +360,29 @@ impl Documents {
     }
 
     /// The document that `text` is. A large one that is not known is analysed on a thread of its own, and only
-    /// a few at one time: it takes longer than others should wait.
-    pub(super) async fn read(&self, text: &str) -> Arc<Document> {
+    /// a few at one time: it takes longer than others should wait. One whose turn does not come before
+    /// `deadline` is refused.
+    pub(super) async fn read(&self, text: &str, deadline: Instant) -> Arc<Document> {
         if text.len() < LARGE || self.cache.peek(text).is_some() {
             return self.get(text);
         }
+        let place = Arc::clone(&self.analysts).acquire_owned();
+        let Ok(place) = timeout_at(deadline, place).await else {
+            return Arc::new(Document::refused(
+                Code::Overloaded,
+                "Too many large documents wait to be read: try again in a second.",
+            ));
+        };
+        // Another request may have asked for it meanwhile.
+        if self.cache.peek(text).is_some() {
+            return self.get(text);
+        }
         self.looks.misses.fetch_add(1, Ordering::Relaxed);
-        // It is never closed.
-        let _place = self.analysts.acquire().await.ok();
         let (types, limited) = (Arc::clone(&self.types), Arc::clone(&self.limited));
         let owned: Box<str> = text.into();
         let analysed = tokio::task::spawn_blocking(move || {
+            // A client that leaves does not end this, and its place is taken until then.
+            let _place = place;
             let document = Arc::new(Document::new(&owned, &types, &limited));
             (owned, document)
         });
@@ -363,14 +392,10 @@ impl Documents {
                 document
             }
             // The runtime ends, or the analysis has panicked.
-            Err(_) => Arc::new(Document {
-                hash: String::new(),
-                analysed: Err(Refusal::new(
-                    Code::Internal,
-                    "The document could not be analysed.".to_owned(),
-                    None,
-                )),
-            }),
+            Err(_) => Arc::new(Document::refused(
+                Code::Internal,
+                "The document could not be analysed.",
+            )),
         }
     }
 
@@ -424,6 +449,8 @@ mod tests {
     use async_graphql::{EmptyMutation, Schema, SimpleObject, Subscription};
     use futures_util::{Stream, stream};
 
+    use std::time::Duration;
+
     use super::*;
     use crate::graphql::schema::types_of;
 
@@ -471,6 +498,43 @@ mod tests {
             misses + 2,
             "a long one is not remembered"
         );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_large_document_whose_turn_does_not_come_is_refused_and_a_small_one_is_read() {
+        let documents = documents();
+        let large = format!("{{ __typename }} #{}", "a".repeat(LARGE));
+        let soon = || Instant::now() + Duration::from_secs(1);
+        let all = documents.analysts.available_permits() as u32;
+        let taken = Arc::clone(&documents.analysts).acquire_many_owned(all);
+        let taken = taken.await.unwrap();
+        assert!(documents.read(&large, soon()).await.is_shed());
+        assert!(
+            documents
+                .read("{ __typename }", soon())
+                .await
+                .analysed
+                .is_ok()
+        );
+        drop(taken);
+        assert!(documents.read(&large, soon()).await.analysed.is_ok());
+    }
+
+    #[tokio::test]
+    async fn a_client_that_leaves_does_not_make_room_for_another_analysis() {
+        let documents = documents();
+        let all = documents.analysts.available_permits();
+        let fields = "hello { message } ".repeat(20_000);
+        let large = format!("{{ {fields} }}");
+        let later = Instant::now() + Duration::from_secs(60);
+        let mut reading = Box::pin(documents.read(&large, later));
+        // It has begun, and its client leaves.
+        assert!(futures_util::poll!(&mut reading).is_pending());
+        drop(reading);
+        assert_eq!(documents.analysts.available_permits(), all - 1);
+        // What it takes is given back when it is through.
+        let all = Arc::clone(&documents.analysts).acquire_many_owned(all as u32);
+        drop(all.await.unwrap());
     }
 
     #[test]

@@ -90,6 +90,8 @@ pub(crate) enum Executed {
     Yes,
     /// It is wrong, or beyond a limit.
     No,
+    /// There was too much else to do.
+    Shed,
     /// It is good, and what it came by does not take such operations.
     NotThisWay,
 }
@@ -117,7 +119,7 @@ impl Serialize for Completed {
         match self.executed {
             Executed::Yes => self.response.serialize(serializer),
             // The library's form of an answer always has `data`.
-            Executed::No | Executed::NotThisWay => {
+            Executed::No | Executed::Shed | Executed::NotThisWay => {
                 let mut answer = serializer.serialize_struct("Completed", 1)?;
                 answer.serialize_field("errors", &self.response.errors)?;
                 answer.end()
@@ -126,21 +128,24 @@ impl Serialize for Completed {
     }
 }
 
-/// Executes `request` within `parent` and answers in the order it asks for.
+/// Executes `request` within `parent` and answers in the order it asks for. It is begun before `deadline`, or
+/// not at all.
 pub(crate) async fn execute(
     executable: &Executable,
     execution: &Execution,
     mut request: Request,
     takes: Takes,
+    deadline: Instant,
     parent: &Span,
 ) -> Completed {
-    let document = executable.documents.read(&request.query).await;
+    let document = executable.documents.read(&request.query, deadline).await;
     let operation = Operation::start(executable, execution, document, &mut request, takes, parent);
     let refusal = operation.refused();
     let executed = match &refusal {
         None => Executed::Yes,
         // By GET only queries (GraphQL over HTTP, "GET": 405).
         Some(_) if takes == Takes::Queries && !operation.is_taken(takes) => Executed::NotThisWay,
+        Some(_) if operation.is_shed() => Executed::Shed,
         Some(_) => Executed::No,
     };
     let mut response = match refusal {
@@ -165,7 +170,7 @@ pub(crate) async fn execute(
 }
 
 /// Executes `request` within `parent` as a stream of answers: many for a subscription, one for
-/// anything else, which has `timeout`.
+/// anything else, which has `timeout`. None is larger than an answer may be.
 ///
 /// # Errors
 /// [`Refused`], if nothing of it is executed.
@@ -177,8 +182,9 @@ pub(crate) async fn execute_stream(
     session: Arc<Data>,
     timeout: std::time::Duration,
     parent: &Span,
-) -> Result<impl Stream<Item = Response> + Send + use<>, Refused> {
-    let document = executable.documents.read(&request.query).await;
+) -> Result<impl Stream<Item = Written> + Send + use<>, Refused> {
+    let deadline = Instant::now() + timeout;
+    let document = executable.documents.read(&request.query, deadline).await;
     let operation = Operation::start(executable, execution, document, &mut request, takes, parent);
     if let Some(mut refusal) = operation.refused() {
         operation.answer(&mut refusal);
@@ -186,9 +192,8 @@ pub(crate) async fn execute_stream(
         return Err(Refused(refusal.errors));
     }
     if !operation.is_subscription() {
-        let deadline = Some(Instant::now() + timeout);
         request.data.insert(CallOptions {
-            deadline,
+            deadline: Some(deadline),
             ..CallOptions::default()
         });
     }
@@ -198,6 +203,7 @@ pub(crate) async fn execute_stream(
         answers: executable.schema.execute_stream(request, session),
         driver: Driver::new(batches),
         operation: Some(operation),
+        limits: executable.limits.clone(),
     })
 }
 
@@ -211,19 +217,56 @@ impl Completed {
         limits: &Limits,
         execution: &Execution,
     ) -> Result<Vec<u8>, serde_json::Error> {
-        let mut bytes = Bounded {
-            // A buffer that grows by doubling is three times as large for a moment.
-            bytes: Vec::with_capacity(USUAL_ANSWER + self.size.min(limits.max_answer)),
-            left: limits.max_answer,
-        };
-        match serde_json::to_writer(&mut bytes, &self) {
-            Err(error) if error.is_io() => {
-                let error = allowance::not_sent(limits, &execution.beyond);
-                self.response = Response::from_errors(vec![error]);
-                serde_json::to_vec(&self)
-            }
-            written => written.map(|()| bytes.bytes),
+        if let Some(bytes) = written(&self, self.size, limits)? {
+            return Ok(bytes);
         }
+        let error = allowance::not_sent(limits, &execution.beyond);
+        self.response = Response::from_errors(vec![error]);
+        serde_json::to_vec(&self)
+    }
+}
+
+/// `answer` as JSON of about `size` bytes; `None` if it is larger than `limits` allow.
+fn written(
+    answer: &impl Serialize,
+    size: usize,
+    limits: &Limits,
+) -> Result<Option<Vec<u8>>, serde_json::Error> {
+    let mut bytes = Bounded {
+        // A buffer that grows by doubling is three times as large for a moment.
+        bytes: Vec::with_capacity(USUAL_ANSWER + size.min(limits.max_answer)),
+        left: limits.max_answer,
+    };
+    match serde_json::to_writer(&mut bytes, answer) {
+        Err(error) if error.is_io() => Ok(None),
+        written => written.map(|()| Some(bytes.bytes)),
+    }
+}
+
+/// One of many answers, as JSON.
+#[derive(Debug)]
+pub(crate) struct Written(String);
+
+impl Written {
+    /// Its text.
+    pub(crate) fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    fn new(answer: &Response, size: usize, limits: &Limits, beyond: &Beyond) -> Self {
+        match written(answer, size, limits) {
+            Ok(Some(bytes)) => Self(String::from_utf8(bytes).unwrap_or_default()),
+            Ok(None) => Self::errors(&[allowance::not_sent(limits, beyond)]),
+            // What resolvers return is JSON.
+            Err(_) => Self::errors(&[Code::Internal.error("The answer is no JSON.", None)]),
+        }
+    }
+
+    /// One that has only errors.
+    pub(crate) fn errors(errors: &[ServerError]) -> Self {
+        let answer = Response::from_errors(errors.to_vec());
+        // Errors are JSON.
+        Self(serde_json::to_string(&answer).unwrap_or_default())
     }
 }
 
@@ -278,12 +321,13 @@ struct Answers {
     answers: BoxStream<'static, Response>,
     driver: Driver,
     operation: Option<Operation>,
+    limits: Limits,
 }
 
 impl Stream for Answers {
-    type Item = Response;
+    type Item = Written;
 
-    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Response>> {
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Written>> {
         let this = self.get_mut();
         let Some(operation) = &this.operation else {
             return Poll::Ready(None);
@@ -295,8 +339,10 @@ impl Stream for Answers {
         match ready!(answer) {
             Some(mut answer) => {
                 operation.answer(&mut answer);
+                let (size, limits) = (operation.spent(), &this.limits);
+                let written = Written::new(&answer, size, limits, operation.beyond());
                 operation.renew();
-                Poll::Ready(Some(answer))
+                Poll::Ready(Some(written))
             }
             None => {
                 // Drops the fields' spans before the operation's.

@@ -107,6 +107,11 @@ impl Operation {
         not_taken(self.kind, takes).is_none()
     }
 
+    /// Whether there was too much else to do.
+    pub(super) fn is_shed(&self) -> bool {
+        self.document.is_shed()
+    }
+
     /// Whether it has many answers.
     pub(super) fn is_subscription(&self) -> bool {
         self.kind == "subscription"
@@ -161,6 +166,11 @@ impl Operation {
         if let Ok(prepared) = &self.prepared {
             prepared.allowance.renew();
         }
+    }
+
+    /// Where it is counted that it went beyond a limit.
+    pub(super) fn beyond(&self) -> &Beyond {
+        &self.execution.beyond
     }
 
     /// All of it is answered.

@@ -99,7 +99,12 @@ pub(super) fn prepare(
         )),
         fragments: Default::default(),
     });
-    let allowance = Arc::new(Allowance::new(limits, plan.size.repeats, beyond));
+    let allowance = Arc::new(Allowance::new(
+        limits,
+        operation.ty,
+        plan.size.repeats,
+        beyond,
+    ));
     request.data.insert(Arc::clone(&allowance));
     Ok(Prepared {
         plan,

@@ -2,14 +2,14 @@
 
 use std::{sync::Arc, time::Duration};
 
-use async_graphql::{ObjectType, Request, Response, SchemaBuilder, SubscriptionType};
+use async_graphql::{ObjectType, Request, SchemaBuilder, SubscriptionType};
 use futures_util::StreamExt;
 use serde_json::Value;
 
 use super::meter;
 use crate::{
     discovery::{WatchOptions, consul::Consul},
-    graphql::{self, Executable, Execution, Limits, SchemaSource, Takes},
+    graphql::{self, Executable, Execution, Limits, SchemaSource, Takes, Written},
     rate_limit::{self, Limiter},
     telemetry::trace::Span,
     upstream::{Hooks, Upstreams},
@@ -93,6 +93,7 @@ impl Graph {
             execution,
             request,
             Takes::OneAnswer,
+            tokio::time::Instant::now() + Duration::from_secs(60),
             &Span::default(),
         )
         .await;
@@ -123,10 +124,12 @@ impl Graph {
         .await;
         let answers: Vec<_> = match answers {
             Ok(answers) => answers.collect().await,
-            Err(refused) => vec![Response::from_errors(refused.0)],
+            Err(refused) => vec![Written::errors(&refused.0)],
         };
-        let texts = answers.iter().map(serde_json::to_string);
-        Ok(texts.collect::<Result<_, _>>()?)
+        Ok(answers
+            .iter()
+            .map(|answer| answer.as_str().into())
+            .collect())
     }
 }
 

@@ -21,7 +21,9 @@ pub(super) fn takes_gzip(headers: &HeaderMap) -> bool {
         let (name, parameters) = coding.split_once(';').unwrap_or((coding, ""));
         let quality = parameters
             .split(';')
-            .find_map(|parameter| parameter.trim().strip_prefix("q="))
+            .filter_map(|parameter| parameter.split_once('='))
+            .find(|(name, _)| name.trim().eq_ignore_ascii_case("q"))
+            .map(|(_, quality)| quality)
             .map_or(Some(1.0), |quality| quality.trim().parse::<f64>().ok());
         let taken = quality.is_some_and(|quality| quality > 0.0);
         match name.trim() {
@@ -77,6 +79,7 @@ mod tests {
             "",
             "identity",
             "gzip;q=0",
+            "gzip; Q = 0",
             "*, gzip;q=0.0",
             "gzip;q=much",
             "x-gzip2",

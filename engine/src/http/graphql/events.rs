@@ -3,7 +3,6 @@
 
 use std::{convert::Infallible, panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
-use async_graphql::Response as Answer;
 use axum::{
     body::{Body, Bytes},
     http::{
@@ -24,7 +23,7 @@ use super::{
     },
     negotiate::Form,
 };
-use crate::graphql;
+use crate::graphql::{self, Written};
 
 /// How often a comment is sent when there is nothing else: who does not get it knows that nobody is there,
 /// and proxies keep the connection.
@@ -35,7 +34,7 @@ const ID: &str = "";
 
 /// The response that sends `answers` as they come, until they end or the program does.
 pub(super) fn respond(
-    answers: impl Stream<Item = Answer> + Send + 'static,
+    answers: impl Stream<Item = Written> + Send + 'static,
     lifecycle: Lifecycle,
     counts: SocketCounts,
     open: Open,
@@ -47,7 +46,7 @@ pub(super) fn respond(
         let filling = AssertUnwindSafe(fill(answers, &filled, lifecycle, counts));
         // A resolver that panics ends what it was asked for.
         if filling.catch_unwind().await.is_err() {
-            let told = Answer::from_errors(graphql::panicked().into());
+            let told = Written::errors(&graphql::panicked());
             filled.last(ID, event(&told));
         }
         filled.close(Close::DONE);
@@ -79,7 +78,7 @@ pub(super) fn respond(
 }
 
 async fn fill(
-    answers: impl Stream<Item = Answer>,
+    answers: impl Stream<Item = Written>,
     outbox: &Outbox,
     lifecycle: Lifecycle,
     counts: SocketCounts,
@@ -96,7 +95,7 @@ async fn fill(
         if let Err(Full) = outbox.event(ID, event(&answer)) {
             counts.slow();
             outbox.forget(ID);
-            let told = Answer::from_errors(graphql::slow_client().into());
+            let told = Written::errors(&graphql::slow_client());
             outbox.last(ID, event(&told));
             break;
         }
@@ -104,7 +103,6 @@ async fn fill(
 }
 
 /// One answer. JSON has no line ends of its own.
-fn event(answer: &Answer) -> String {
-    let json = serde_json::to_string(answer).unwrap_or_default();
-    format!("event: next\ndata: {json}\n\n")
+fn event(answer: &Written) -> String {
+    format!("event: next\ndata: {}\n\n", answer.as_str())
 }

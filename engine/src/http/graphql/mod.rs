@@ -19,7 +19,7 @@ use axum::{
     extract::{ConnectInfo, FromRequestParts, Request as HttpRequest, State, ws::WebSocketUpgrade},
     http::{
         HeaderMap, HeaderValue, Method, StatusCode,
-        header::{ALLOW, CONTENT_ENCODING, CONTENT_TYPE, UPGRADE, VARY},
+        header::{ALLOW, CONTENT_ENCODING, CONTENT_TYPE, RETRY_AFTER, UPGRADE, VARY},
         request,
     },
     response::Response,
@@ -230,7 +230,8 @@ impl Endpoint {
             ..CallOptions::default()
         });
         request.data = data;
-        let completed = graphql::execute(executable, execution, request, takes, span).await;
+        let completed =
+            graphql::execute(executable, execution, request, takes, deadline, span).await;
         let gzip = compress::takes_gzip(headers);
         respond(completed, form, gzip, &served, execution).await
     }
@@ -293,6 +294,7 @@ async fn respond(
     let mut response = Response::new(Body::from(body));
     *response.status_mut() = match (executed, form) {
         (Executed::NotThisWay, _) => StatusCode::METHOD_NOT_ALLOWED,
+        (Executed::Shed, _) => StatusCode::SERVICE_UNAVAILABLE,
         (Executed::No, Form::Response) => StatusCode::BAD_REQUEST,
         (Executed::No | Executed::Yes, _) => StatusCode::OK,
     };
@@ -307,6 +309,9 @@ async fn respond(
     }
     if executed == Executed::NotThisWay {
         headers.insert(ALLOW, HeaderValue::from_static("POST"));
+    }
+    if executed == Executed::Shed {
+        headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
     }
     Ok(response)
 }

@@ -19,7 +19,7 @@ use super::{
     super::outbox::{Full, Out, Outbox},
     super::parameters::Parameters,
     Connection,
-    message::{Close, PROTOCOL, Said, Told, read},
+    message::{Close, PROTOCOL, Said, Told, next, read},
 };
 use crate::graphql::{self, Refused, Takes};
 
@@ -301,9 +301,7 @@ impl Started {
             }
         };
         while let Some(answer) = answers.next().await {
-            let payload = &answer;
-            let next = Told::Next { id, payload };
-            match self.add(next.text()) {
+            match self.add(next(id, &answer)) {
                 Some(Ok(())) => {}
                 None => return,
                 Some(Err(Full)) => {

@@ -3,11 +3,12 @@
 
 use std::borrow::Cow;
 
-use async_graphql::{Response, ServerError};
+use async_graphql::ServerError;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::super::parameters::Parameters;
+use crate::graphql::Written;
 
 /// The subprotocol's name.
 pub(super) const PROTOCOL: &str = "graphql-transport-ws";
@@ -36,7 +37,7 @@ pub(super) enum Said {
     },
 }
 
-/// What a client is told.
+/// What a client is told, but for answers: those are [`next`].
 #[derive(Debug, Serialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub(super) enum Told<'m> {
@@ -44,10 +45,6 @@ pub(super) enum Told<'m> {
     Pong {
         #[serde(skip_serializing_if = "Option::is_none")]
         payload: Option<Value>,
-    },
-    Next {
-        id: &'m str,
-        payload: &'m Response,
     },
     Error {
         id: &'m str,
@@ -64,6 +61,12 @@ impl Told<'_> {
         // It has no map whose keys are no text, which is all that could go wrong.
         serde_json::to_string(self).unwrap_or_default()
     }
+}
+
+/// The `next` that tells one answer of the operation `id`.
+pub(super) fn next(id: &str, answer: &Written) -> String {
+    let (id, answer) = (Value::from(id), answer.as_str());
+    format!(r#"{{"type":"next","id":{id},"payload":{answer}}}"#)
 }
 
 /// Why a connection is closed.
@@ -176,5 +179,10 @@ mod tests {
         assert_eq!(Told::Pong { payload: None }.text(), r#"{"type":"pong"}"#);
         let complete = Told::Complete { id: "1" };
         assert_eq!(complete.text(), r#"{"type":"complete","id":"1"}"#);
+        let next = next("\"1\"", &Written::errors(&[]));
+        let next: Value = serde_json::from_str(&next).unwrap();
+        assert_eq!(next["type"], "next");
+        assert_eq!(next["id"], "\"1\"");
+        assert!(next["payload"].is_object());
     }
 }
