@@ -30,7 +30,7 @@ use crate::{
     balance::Balance,
     call::{
         BoxFuture, CallOptions, Config, Method, Strategy,
-        transport::{Connect, Connection, Http2, NotConnected, Place},
+        transport::{Capacity, Connect, Connection, Http2, NotConnected, Place},
     },
     discovery::{Instance, Members, parse_instances},
     rate_limit::{self, Limiter},
@@ -148,6 +148,8 @@ impl Connect for InstantReply {
         Box::pin(ready(Ok(connection)))
     }
 }
+
+impl Capacity for InstantReply {}
 
 impl Service<Request<Body>> for InstantReply {
     type Response = Response<Body>;

@@ -29,7 +29,7 @@ use crate::{
     call::{
         BoxFuture, Call, CallError, CallOptions, Code, Config, Decoded, Failed, RawMethod, Reply,
         ReplyBody, Strategy,
-        transport::{self, Connect, Connection, NotConnected, Place},
+        transport::{self, Capacity, Connect, Connection, NotConnected, Place},
     },
     discovery::{Instance, Members},
     resilience::breaker::State,
@@ -230,6 +230,8 @@ impl Connect for World {
 /// A connection to one instance.
 #[derive(Clone)]
 pub(crate) struct Channel(World, u16);
+
+impl Capacity for Channel {}
 
 impl Service<Request<Body>> for Channel {
     type Response = Response<Body>;

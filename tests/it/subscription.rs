@@ -76,7 +76,17 @@ async fn an_upstream_that_fails_is_an_error_with_its_code() {
 #[tokio::test(flavor = "multi_thread")]
 async fn more_streams_than_a_connection_takes_stand_beside_queries_that_are_answered() {
     // What servers and proxies allow by default.
-    let greeter = GreeterFixture::with_streams(Some(100)).await.unwrap();
+    three_hundred_streams_beside_queries(100).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_takes_few_streams_on_a_connection_gets_as_many_connections_as_it_takes() {
+    three_hundred_streams_beside_queries(20).await;
+}
+
+/// Of a server that allows so many on a connection.
+async fn three_hundred_streams_beside_queries(allowed: u32) {
+    let greeter = GreeterFixture::with_streams(Some(allowed)).await.unwrap();
     greeter.script(|script| (script.greetings, script.holds) = (1, true));
     let bff = TestBff::builder()
         .set(

@@ -6,6 +6,10 @@
 use std::{
     io,
     pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
     task::{Context, Poll},
     time::Duration,
 };
@@ -29,7 +33,7 @@ use tower::{BoxError, Service, ServiceExt};
 
 use super::{
     super::{BoxFuture, Config, boxed},
-    Connect, Connection, Ended, NotConnected, Place,
+    Capacity, Connect, Connection, Ended, NotConnected, Place,
 };
 use crate::types::error_chain;
 
@@ -125,7 +129,9 @@ async fn dial(
     let socket = socket.await?.map_err(|error| refused(&error))?;
     drop(place);
     let (greeted, greeting) = oneshot::channel();
-    let socket = TokioIo::new(Greeted::new(socket.into_inner(), greeted));
+    let allowed = Arc::new(AtomicUsize::new(usize::MAX));
+    let socket = Greeted::new(socket.into_inner(), greeted, Arc::clone(&allowed));
+    let socket = TokioIo::new(socket);
     let (sender, connection) = Builder::new(TokioExecutor::new())
         .timer(TokioTimer::new())
         .keep_alive_interval(options.keepalive)
@@ -152,7 +158,11 @@ async fn dial(
         return Err(NotConnected(error));
     }
     Ok(Connection {
-        channel: Channel { sender, address },
+        channel: Channel {
+            sender,
+            address,
+            allowed,
+        },
         ended: boxed(async {
             match ended.await {
                 Ok(Err(error)) if minds_pings(&error) => Ended::TooManyPings,
@@ -176,41 +186,90 @@ fn minds_pings(error: &hyper::Error) -> bool {
     })
 }
 
-/// A socket that tells when the peer has said its first word.
+/// A socket that tells when the peer has said its first word, and how many calls it allows at one time. The
+/// library knows that, too, and does not say it to those who only send.
 struct Greeted<T> {
     io: T,
-    /// Whom to tell, and the beginning of what was said.
-    greeting: Option<(oneshot::Sender<()>, Vec<u8>)>,
+    greeting: Option<Greeting>,
 }
 
-/// The head of HTTP/2's first frame: three bytes of length, and the type SETTINGS.
-const HEAD: usize = 4;
-const SETTINGS: u8 = 4;
+/// The beginning of what was said, and whom to tell once it is enough.
+struct Greeting {
+    said: Vec<u8>,
+    greeted: oneshot::Sender<()>,
+    allowed: Arc<AtomicUsize>,
+}
 
 impl<T> Greeted<T> {
-    fn new(io: T, greeted: oneshot::Sender<()>) -> Self {
+    fn new(io: T, greeted: oneshot::Sender<()>, allowed: Arc<AtomicUsize>) -> Self {
+        let said = Vec::new();
         Self {
             io,
-            greeting: Some((greeted, Vec::with_capacity(HEAD))),
+            greeting: Some(Greeting {
+                said,
+                greeted,
+                allowed,
+            }),
         }
     }
 
     /// Looks at what the peer has said first.
     fn listen(&mut self, read: &[u8]) {
-        let Some((_, head)) = &mut self.greeting else {
+        let Some(greeting) = &mut self.greeting else {
             return;
         };
-        head.extend(read.iter().take(HEAD - head.len()));
-        if head.len() < HEAD {
+        greeting.said.extend_from_slice(read);
+        let first = first_frame(&greeting.said);
+        if first == First::Incomplete {
             return;
         }
-        if let Some((greeted, head)) = self.greeting.take()
-            && head.last() == Some(&SETTINGS)
+        if let Some(greeting) = self.greeting.take()
+            && let First::Settings { max_calls } = first
         {
+            greeting.allowed.store(max_calls, Ordering::Relaxed);
             // Whoever waited may have given up.
-            let _ = greeted.send(());
+            let _ = greeting.greeted.send(());
         }
     }
+}
+
+/// What the first bytes of a peer are.
+#[derive(Debug, PartialEq, Eq)]
+enum First {
+    /// More have to come.
+    Incomplete,
+    /// HTTP/2's first frame, whole (RFC 9113, 6.5).
+    Settings { max_calls: usize },
+    /// Something else.
+    Other,
+}
+
+fn first_frame(said: &[u8]) -> First {
+    /// Length, type, flags and stream.
+    const HEAD: usize = 9;
+    const SETTINGS: u8 = 4;
+    /// A longer frame was not agreed on.
+    const LONGEST: usize = 16 << 10;
+    const SETTING: usize = 6;
+    const MAX_CONCURRENT_STREAMS: [u8; 2] = [0, 3];
+
+    let [a, b, c, ty, ..] = said else {
+        return First::Incomplete;
+    };
+    let length = u32::from_be_bytes([0, *a, *b, *c]) as usize;
+    if *ty != SETTINGS || length > LONGEST {
+        return First::Other;
+    }
+    let Some(settings) = said.get(HEAD..HEAD + length) else {
+        return First::Incomplete;
+    };
+    let allowed = settings.chunks_exact(SETTING).filter_map(|setting| {
+        let value = setting.strip_prefix(&MAX_CONCURRENT_STREAMS)?;
+        let value = u32::from_be_bytes(value.try_into().ok()?);
+        usize::try_from(value).ok()
+    });
+    let max_calls = allowed.last().unwrap_or(usize::MAX);
+    First::Settings { max_calls }
 }
 
 impl<T: AsyncRead + Unpin> AsyncRead for Greeted<T> {
@@ -264,6 +323,14 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Greeted<T> {
 pub(crate) struct Channel {
     sender: SendRequest<Body>,
     address: Authority,
+    /// Calls that the peer allows at one time.
+    allowed: Arc<AtomicUsize>,
+}
+
+impl Capacity for Channel {
+    fn max_calls(&self) -> usize {
+        self.allowed.load(Ordering::Relaxed)
+    }
 }
 
 impl Service<Request<Body>> for Channel {
@@ -358,6 +425,26 @@ mod tests {
         })
         .await;
         assert!(slow.is_ok());
+    }
+
+    #[test]
+    fn the_first_frame_says_how_many_calls_a_peer_allows() {
+        let frame = |settings: &[u8]| {
+            let head = [0, 0, settings.len() as u8, 4, 0, 0, 0, 0, 0];
+            [head.as_slice(), settings].concat()
+        };
+        let hundred = frame(&[0, 4, 0, 0, 255, 255, 0, 3, 0, 0, 0, 100]);
+        let max_calls = 100;
+        assert_eq!(first_frame(&hundred), First::Settings { max_calls });
+        let with_more = [hundred.as_slice(), b"more"].concat();
+        assert_eq!(first_frame(&with_more), First::Settings { max_calls });
+        for end in 0..hundred.len() {
+            assert_eq!(first_frame(&hundred[..end]), First::Incomplete);
+        }
+        let max_calls = usize::MAX;
+        assert_eq!(first_frame(&frame(&[])), First::Settings { max_calls });
+        assert_eq!(first_frame(b"HTTP/1.1 400"), First::Other);
+        assert_eq!(first_frame(b"\xff\xff\xff\x04"), First::Other);
     }
 
     #[tokio::test]

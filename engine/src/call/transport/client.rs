@@ -24,7 +24,7 @@ use super::{
     Channel, Established,
     clean::Clean,
     status,
-    streams::{Lease, Streams},
+    streams::{Lease, Streams, no_further},
 };
 
 /// How many headers are added to those that a call has, so that their map grows once.
@@ -41,17 +41,20 @@ pub(crate) fn attempt<C: Channel>(
     call: Call,
     timing: Timing,
 ) -> BoxFuture<Result<Reply, Failed>> {
-    connection.use_it();
     let streams = connection.streams.as_ref();
     match streams.filter(|_| call.context.method.streaming) {
-        Some(streams) => boxed(stream(Arc::clone(streams), call, timing)),
-        None => boxed(send(connection, call, timing, None)),
+        Some(streams) => boxed(stream(Arc::clone(streams), connection, call, timing)),
+        None => {
+            connection.use_it();
+            boxed(send(connection, call, timing, None))
+        }
     }
 }
 
-/// Sends a call whose answer is a stream.
+/// Sends a call whose answer is a stream, beside the instance's `main` connection.
 async fn stream<C: Channel>(
     streams: Arc<Streams<C>>,
+    main: Arc<Established<C>>,
     call: Call,
     timing: Timing,
 ) -> Result<Reply, Failed> {
@@ -59,11 +62,17 @@ async fn stream<C: Channel>(
     loop {
         let place = timeout_at(timing.deadline, streams.place()).await;
         let place = place
-            .unwrap_or_else(|_| Err(elapsed(&timing)))
+            .unwrap_or_else(|_| Err(no_further("none came up in time")))
             .map_err(|error| Failed::new(error, &timing, now()))?;
         let place = Arc::new(place);
         let connection = Arc::clone(place.connection());
-        let sent = send(connection, call.clone(), timing, Some(Arc::clone(&place))).await;
+        let sent = send(
+            Arc::clone(&connection),
+            call.clone(),
+            timing,
+            Some(Arc::clone(&place)),
+        )
+        .await;
         match sent {
             // It is this connection that takes no more, and not the instance.
             Err(failed) if failed.outcome().retry == Retry::Transparent => {
@@ -73,7 +82,12 @@ async fn stream<C: Channel>(
                     return Err(failed);
                 }
             }
-            sent => return sent,
+            sent => {
+                if connection.has_answered() {
+                    main.answered();
+                }
+                return sent;
+            }
         }
     }
 }

@@ -132,9 +132,18 @@ fn set(flag: &AtomicBool) {
     }
 }
 
+/// How much a connection takes.
+pub(crate) trait Capacity {
+    /// Calls that its peer allows on it at one time, as it has last said.
+    fn max_calls(&self) -> usize {
+        usize::MAX
+    }
+}
+
 /// What calls travel by: cheap to clone, for one connection.
 pub(crate) trait Channel:
     Service<Request<Body>, Response = Response<Body>, Error: Into<BoxError>, Future: Send>
+    + Capacity
     + Clone
     + Send
     + Sync
@@ -144,6 +153,7 @@ pub(crate) trait Channel:
 
 impl<S> Channel for S where
     S: Service<Request<Body>, Response = Response<Body>, Error: Into<BoxError>, Future: Send>
+        + Capacity
         + Clone
         + Send
         + Sync

@@ -10,12 +10,12 @@ use parking_lot::Mutex;
 
 use super::{
     super::{BoxFuture, CallError, Lost},
-    Connection, Ended, Established, NotConnected,
+    Capacity, Connection, Ended, Established, NotConnected,
 };
 
-/// Streams of one connection: what servers and proxies commonly allow (gRPC's own guide on performance
-/// names 100), a few less, for those that are ending.
-const STREAMS: usize = 90;
+/// Streams of one connection, at most: what servers and proxies commonly allow (gRPC's own guide on performance
+/// names 100).
+const STREAMS: usize = 100;
 
 /// Brings up one more connection to an instance, whose peer has asked for fewer pings so many times.
 pub(crate) type More<C> =
@@ -28,7 +28,7 @@ pub(super) struct Streams<C> {
     calm: AtomicU32,
     lines: Mutex<Vec<Arc<Line<C>>>>,
     /// One is brought up at a time: those who wait may find a place on it.
-    dialling: tokio::sync::Mutex<()>,
+    dialling: Arc<tokio::sync::Mutex<()>>,
 }
 
 /// One of them.
@@ -68,38 +68,63 @@ impl<C> Drop for Lease<C> {
     }
 }
 
+impl<C: Capacity> Line<C> {
+    /// Whether there is a place for one more: not quite as many as its peer allows, for those that are ending
+    /// count there still.
+    fn has_room(&self) -> bool {
+        let allowed = self.established.channel.max_calls().clamp(1, STREAMS);
+        let places = allowed - allowed / 10;
+        !self.ended.load(Ordering::Relaxed) && self.open.load(Ordering::Relaxed) < places
+    }
+}
+
 impl<C: Send + Sync + 'static> Streams<C> {
     pub(super) fn new(more: More<C>) -> Self {
         Self {
             more,
             calm: AtomicU32::new(0),
             lines: Mutex::default(),
-            dialling: tokio::sync::Mutex::default(),
+            dialling: Arc::default(),
         }
     }
+}
 
-    /// A place for one more stream; a connection is brought up for it if none has one.
+impl<C: Capacity + Send + Sync + 'static> Streams<C> {
+    /// A place for one more stream; a connection is brought up for it if none has one. It comes up also when
+    /// this is dropped meanwhile: the next one finds it.
     ///
     /// # Errors
     /// When there is no further connection: the instance has too much to do, for all that is known, for it
     /// is connected.
     pub(super) async fn place(self: &Arc<Self>) -> Result<Lease<C>, CallError> {
-        if let Some(place) = self.free() {
-            return Ok(place);
+        loop {
+            if let Some(place) = self.free() {
+                return Ok(place);
+            }
+            let dialling = Arc::clone(&self.dialling).lock_owned().await;
+            if let Some(place) = self.free() {
+                return Ok(place);
+            }
+            let this = Arc::clone(self);
+            let dialled = tokio::spawn(async move {
+                let _dialling = dialling;
+                this.dial().await
+            });
+            let why = match dialled.await {
+                Ok(Ok(())) => continue,
+                Ok(Err(NotConnected(why))) => why,
+                Err(ended) => ended.to_string(),
+            };
+            return Err(no_further(&why));
         }
-        let _dialling = self.dialling.lock().await;
-        if let Some(place) = self.free() {
-            return Ok(place);
-        }
+    }
+
+    async fn dial(self: &Arc<Self>) -> Result<(), NotConnected> {
         let connected = (self.more)(self.calm.load(Ordering::Relaxed)).await;
-        let Connection { channel, ended } =
-            connected.map_err(|NotConnected(why)| CallError::Transport {
-                lost: Lost::Refused,
-                detail: format!("no further connection for streams: {why}"),
-            })?;
+        let Connection { channel, ended } = connected?;
         let line = Arc::new(Line {
             established: Arc::new(Established::alone(channel)),
-            open: AtomicUsize::new(1),
+            open: AtomicUsize::new(0),
             ended: AtomicBool::new(false),
         });
         self.lines.lock().push(Arc::clone(&line));
@@ -115,17 +140,14 @@ impl<C: Send + Sync + 'static> Streams<C> {
                 of.calm.fetch_add(1, Ordering::Relaxed);
             }
         });
-        let of = Arc::downgrade(self);
-        Ok(Lease { line, of })
+        Ok(())
     }
 
     /// A place on a connection that is up. The fullest has it, so that others may end.
     fn free(self: &Arc<Self>) -> Option<Lease<C>> {
         let lines = self.lines.lock();
         let open = |line: &Line<C>| line.open.load(Ordering::Relaxed);
-        let with_room = lines
-            .iter()
-            .filter(|line| open(line) < STREAMS && !line.ended.load(Ordering::Relaxed));
+        let with_room = lines.iter().filter(|line| line.has_room());
         let line = with_room.max_by_key(|line| open(line))?;
         // Places are only taken here, under the lock.
         line.open.fetch_add(1, Ordering::AcqRel);
@@ -133,6 +155,14 @@ impl<C: Send + Sync + 'static> Streams<C> {
             line: Arc::clone(line),
             of: Arc::downgrade(self),
         })
+    }
+}
+
+/// Why a stream has no place.
+pub(super) fn no_further(why: &str) -> CallError {
+    CallError::Transport {
+        lost: Lost::Refused,
+        detail: format!("no further connection for streams: {why}"),
     }
 }
 
@@ -170,6 +200,8 @@ mod tests {
     use tokio::sync::watch;
 
     use super::*;
+
+    impl Capacity for usize {}
 
     /// Connections that are numbers, and end when they are told to.
     fn streams(end: &watch::Sender<usize>) -> (Arc<Streams<usize>>, Arc<AtomicUsize>) {
@@ -221,5 +253,16 @@ mod tests {
         drop((first, second));
         streams.place().await.unwrap();
         assert_eq!(made.load(Ordering::Relaxed), 3);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_comes_up_also_when_the_stream_that_wanted_it_has_left() {
+        let end = watch::Sender::default();
+        let (streams, made) = streams(&end);
+        let mut impatient = Box::pin(streams.place());
+        assert!(futures_util::poll!(&mut impatient).is_pending());
+        drop(impatient);
+        let _place = streams.place().await.unwrap();
+        assert_eq!(made.load(Ordering::Relaxed), 1);
     }
 }
