@@ -113,6 +113,13 @@ async fn a_dry_run_counts_what_would_be_refused_and_a_changed_file_is_read_again
     };
     assert!(system.bff.greets().await);
     assert_eq!(untrusted().await, 1.0);
+    // Also where the document itself came once and its hash since.
+    let extensions = json!({ "persistedQuery": { "version": 1, "sha256Hash": HASH } });
+    for (query, counted) in [(json!(HELLO), 2.0), (Value::Null, 3.0)] {
+        let body = json!({ "query": query, "extensions": extensions });
+        let (status, answer) = ask(&system.bff, body).await;
+        assert_eq!((status, untrusted().await), (200, counted), "{answer}");
+    }
     // A mistake changes nothing; what is good does.
     fs::write(&file, "{ \"greet\": ").unwrap();
     system

@@ -226,3 +226,38 @@ async fn f27_a_stop_says_so_first_serves_on_and_lets_requests_finish() {
     soon(stopping).await.unwrap();
     assert!(TcpStream::connect(addr).await.is_err());
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_http2_connection_kept_for_later_is_given_up_with_its_first_request() {
+    let system = System::with(0, |bff| {
+        bff.set("http.drain_delay", "4s")
+            .set("http.header_timeout", "5m")
+    })
+    .await;
+    let addr = system.bff.addr();
+    let socket = TcpStream::connect(addr).await.unwrap();
+    let (mut requests, connection) = h2::client::handshake(socket).await.unwrap();
+    let ended = tokio::spawn(connection);
+    let stopping = tokio::spawn(system.bff.stop());
+    // Until kept connections are given up.
+    let mut pace = interval(20 * MS);
+    soon(async {
+        while !Raw::connect(addr)
+            .await
+            .livez()
+            .await
+            .contains("connection: close")
+        {
+            pace.tick().await;
+        }
+    })
+    .await;
+    let request = http::Request::get(format!("http://{addr}/livez"));
+    let request = request.body(()).unwrap();
+    let (answer, _) = requests.send_request(request, true).unwrap();
+    assert_eq!(soon(answer).await.unwrap().status(), 200);
+    soon(ended).await.unwrap().unwrap();
+    // Sooner than everybody has to go.
+    assert!(TcpStream::connect(addr).await.is_ok());
+    soon(stopping).await.unwrap();
+}

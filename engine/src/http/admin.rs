@@ -8,7 +8,7 @@ use std::{
 
 use axum::{
     Router,
-    extract::{Request, State},
+    extract::{ConnectInfo, Request, State},
     middleware::{self, Next},
     response::{Html, IntoResponse, Response},
     routing::get,
@@ -95,16 +95,24 @@ async fn index() -> Html<&'static str> {
 }
 
 /// Refuses what another site's page sends from an operator's browser. That page may have let a name of
-/// its own point at this machine, so on loopback only names of this machine are heard.
+/// its own point at this machine, so over loopback only names of this machine are heard. From elsewhere any
+/// name is: clusters have their own.
 async fn no_stranger(State(bound): State<SocketAddr>, request: Request, next: Next) -> Response {
     let refusal = match from_another_site(request.headers()) {
         true => "pages of other sites are not answered here\n",
-        false if bound.ip().is_loopback() && !names_this_machine(&request) => {
+        false if over_loopback(bound, &request) && !names_this_machine(&request) => {
             "ask for it by 127.0.0.1 or localhost\n"
         }
         false => return next.run(request).await,
     };
     (StatusCode::FORBIDDEN, refusal).into_response()
+}
+
+/// Whether a request came from this machine itself.
+fn over_loopback(bound: SocketAddr, request: &Request) -> bool {
+    let peer = request.extensions().get::<ConnectInfo<SocketAddr>>();
+    let is_loopback = |addr: SocketAddr| addr.ip().to_canonical().is_loopback();
+    is_loopback(bound) || peer.is_some_and(|ConnectInfo(peer)| is_loopback(*peer))
 }
 
 /// By what browsers add to a request. An address that is typed, and our own pages, are not another
@@ -171,6 +179,22 @@ mod tests {
             let request = request.body(axum::body::Body::empty()).unwrap();
             assert_eq!(names_this_machine(&request), ours, "{host}");
         }
+    }
+
+    #[test]
+    fn what_comes_over_loopback_is_known_by_its_peer_also_where_all_addresses_are_listened_on() {
+        let from = |peer: Option<&str>| {
+            let mut request = Request::new(axum::body::Body::empty());
+            let peer = peer.map(|peer| ConnectInfo(peer.parse::<SocketAddr>().unwrap()));
+            peer.map(|peer| request.extensions_mut().insert(peer));
+            request
+        };
+        let all = "0.0.0.0:8001".parse().unwrap();
+        assert!(over_loopback(all, &from(Some("127.0.0.1:50000"))));
+        assert!(over_loopback(all, &from(Some("[::ffff:127.0.0.1]:50000"))));
+        assert!(!over_loopback(all, &from(Some("10.0.0.7:50000"))));
+        let own = "[::ffff:127.0.0.1]:8001".parse().unwrap();
+        assert!(over_loopback(own, &from(None)));
     }
 
     #[test]

@@ -121,6 +121,15 @@ impl Persisted {
             }
         }
         match (named.query, named.extension) {
+            (None, Some(extension)) => {
+                let document = self.automatic.document(&extension, None)?;
+                if let Some(trusted) = &self.trusted
+                    && !trusted.manifest.load().has(&document)
+                {
+                    trusted.meet_a_stranger()?;
+                }
+                Ok(document)
+            }
             (sent, Some(extension)) => self.automatic.document(&extension, sent),
             (Some(sent), None) => Ok(sent),
             (None, None) if named.id.is_some() => Err(Unusable::Unknown),

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use tokio::time::Instant;
+use tokio::{sync::Notify, time::Instant};
 
 /// How long a connection may do nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,6 +20,8 @@ pub(super) struct Patience {
 pub(super) struct Activity {
     patience: Patience,
     state: Mutex<State>,
+    /// Tells of the first request.
+    first: Notify,
 }
 
 #[derive(Debug)]
@@ -46,6 +48,7 @@ impl Activity {
         Self {
             patience,
             state: Mutex::new(state),
+            first: Notify::new(),
         }
     }
 
@@ -62,12 +65,19 @@ impl Activity {
         let mut state = self.state.lock();
         state.open += 1;
         state.heard = None;
-        state.speaks = Some(version);
+        if state.speaks.replace(version).is_none() {
+            self.first.notify_one();
+        }
     }
 
-    /// Whether it is known to speak HTTP/2.
-    pub(super) fn is_http2(&self) -> bool {
-        self.state.lock().speaks == Some(http::Version::HTTP_2)
+    /// What it speaks, as soon as a request has come. For one that waits.
+    pub(super) async fn speaks(&self) -> http::Version {
+        loop {
+            if let Some(version) = self.state.lock().speaks {
+                return version;
+            }
+            self.first.notified().await;
+        }
     }
 
     /// A request's answer is written, or has been given up.

@@ -103,10 +103,10 @@ pub(super) async fn serve(
                 }
                 return;
             }
-            () = leaving.cancelled(), if !left && !told => {
+            version = asked_to_leave(&leaving, &activity), if !left && !told => {
                 left = true;
                 // HTTP/2 has a word for it, and goes on until the last stream has ended.
-                if activity.is_http2() {
+                if version == Version::HTTP_2 {
                     told = true;
                     connection.as_mut().graceful_shutdown();
                 }
@@ -123,6 +123,13 @@ pub(super) async fn serve(
             }
         }
     }
+}
+
+/// What a connection speaks that is to be left by its client. What nothing was asked on may be a proxy's, which
+/// keeps it for later.
+async fn asked_to_leave(leaving: &CancellationToken, activity: &Activity) -> Version {
+    leaving.cancelled().await;
+    activity.speaks().await
 }
 
 /// A request whose answer is not written yet.
