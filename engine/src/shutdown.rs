@@ -101,7 +101,7 @@ pub(crate) struct Ending {
 /// subscriptions completed; all of it within `http.drain_timeout`.
 pub(crate) async fn serve_until(
     listener: TcpListener,
-    router: Router,
+    (router, tls): (Router, Option<http::Tls>),
     config: &http::Config,
     counts: http::Counts,
     stop: impl Future<Output = ()> + Send + 'static,
@@ -112,7 +112,7 @@ pub(crate) async fn serve_until(
         registrar,
         lifecycle,
     } = ending;
-    let accepting = http::serve(listener, router, config.limits(), counts, &lifecycle);
+    let accepting = http::serve(listener, tls, router, config.limits(), counts, &lifecycle);
     let phases = async {
         stop.await;
         let over = Instant::now() + config.drain_timeout;

@@ -34,5 +34,6 @@ mod shop;
 mod sockets;
 mod subscription;
 mod support;
+mod tls;
 mod tracing;
 mod websocket;

@@ -22,7 +22,7 @@ use crate::{
     graphql::{Beyond, Execution},
     http::{
         self, AdminParts, Counts, InFlight, Lifecycle, Origins, Parts, Persisted, Playground,
-        Proxies, SocketCounts, health::Readiness,
+        Proxies, SocketCounts, Tls, health::Readiness,
     },
     rate_limit,
     shutdown::{self, Ending},
@@ -115,6 +115,8 @@ impl Server {
             Arc::clone(&reload.limiter),
         );
         let lifecycle = Lifecycle::default();
+        let tls = config.http.tls.as_ref().map(|tls| Tls::new(tls, &meter));
+        let tls = tls.transpose()?;
         let connections = Counts::new(&meter);
         let sockets = SocketCounts::new(config.http.max_streams, &meter);
         let router = http::router(Parts {
@@ -140,6 +142,7 @@ impl Server {
         });
         Ok(Assembled {
             router,
+            tls,
             reload,
             admin: AdminParts {
                 config: Arc::new(live.clone()),
@@ -217,13 +220,15 @@ impl Bound {
         let consul = Consul::new(&config.consul)?;
         let registration = match config.consul.register {
             true => {
-                let registration = Registration::new(&config.consul, addr);
+                let registration =
+                    Registration::new(&config.consul, addr, config.http.tls.is_some());
                 Some(registration.map_err(anyhow::Error::msg)?)
             }
             false => None,
         };
         let Assembled {
             router,
+            tls,
             reload,
             admin: admin_parts,
             lifecycle,
@@ -240,8 +245,14 @@ impl Bound {
             registrar,
             lifecycle,
         };
-        let serving =
-            shutdown::serve_until(listener, router, &config.http, connections, stop, ending);
+        let serving = shutdown::serve_until(
+            listener,
+            (router, tls),
+            &config.http,
+            connections,
+            stop,
+            ending,
+        );
         // It answers until the last request of the others is over.
         let admin_lifecycle = Lifecycle::default();
         let administering = async {
@@ -249,7 +260,7 @@ impl Bound {
                 info!(address = %addr, "operators are answered");
                 let router = http::admin::router(admin_parts, addr);
                 let (limits, counts) = (http::admin::LIMITS, Counts::unseen());
-                http::serve(listener, router, limits, counts, &admin_lifecycle).await;
+                http::serve(listener, None, router, limits, counts, &admin_lifecycle).await;
             }
             std::future::pending::<()>().await;
         };
@@ -269,6 +280,7 @@ impl Bound {
 /// What answers requests, without a listener.
 pub(crate) struct Assembled {
     pub(crate) router: Router,
+    tls: Option<Tls>,
     reload: Reload,
     admin: AdminParts,
     lifecycle: Lifecycle,

@@ -124,6 +124,8 @@ impl Consul {
                 http: registration.check_url.clone(),
                 interval: go_duration(registration.check_interval),
                 timeout: go_duration(registration.check_timeout()),
+                // The agent asks for it by its address, and its certificate is for a name.
+                tls_skip_verify: registration.check_url.starts_with("https:"),
                 deregister_critical_service_after: go_duration(registration.critical_after),
             },
         };
@@ -297,6 +299,8 @@ struct ServiceCheck {
     http: String,
     interval: String,
     timeout: String,
+    #[serde(rename = "TLSSkipVerify", skip_serializing_if = "std::ops::Not::not")]
+    tls_skip_verify: bool,
     deregister_critical_service_after: String,
 }
 

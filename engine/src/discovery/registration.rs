@@ -37,12 +37,12 @@ pub(crate) struct Registration {
 }
 
 impl Registration {
-    /// The entry of a BFF that listens on `bound`.
+    /// The entry of a BFF that listens on `bound`, in TLS or plain.
     ///
     /// # Errors
     /// A sentence for the operator, when `bound` is a wildcard address and `consul.advertise`
     /// does not say where this program is reached.
-    pub(crate) fn new(config: &Config, bound: SocketAddr) -> Result<Self, String> {
+    pub(crate) fn new(config: &Config, bound: SocketAddr, is_tls: bool) -> Result<Self, String> {
         let (host, port) = match &config.advertise {
             Some(text) => {
                 let authority: http::uri::Authority = text
@@ -64,11 +64,12 @@ impl Registration {
         } else {
             host.clone()
         };
+        let scheme = if is_tls { "https" } else { "http" };
         let service = config.service.as_str();
         Ok(Self {
             id: format!("{service}-{host}-{port}").replace(':', "-"),
             service: service.to_owned(),
-            check_url: format!("http://{url_host}:{port}/readyz"),
+            check_url: format!("{scheme}://{url_host}:{port}/readyz"),
             host,
             port,
             check_interval: config.check_interval,
@@ -166,13 +167,13 @@ mod tests {
     #[test]
     fn a_wildcard_listener_has_to_say_where_it_is_reached() {
         let bound = "0.0.0.0:8000".parse().unwrap();
-        let error = Registration::new(&Config::default(), bound).unwrap_err();
+        let error = Registration::new(&Config::default(), bound, false).unwrap_err();
         assert!(error.contains("consul.advertise"), "{error}");
         let config = Config {
             advertise: Some("bff.internal:80".to_owned()),
             ..Config::default()
         };
-        let registration = Registration::new(&config, bound).unwrap();
+        let registration = Registration::new(&config, bound, false).unwrap();
         assert_eq!(registration.id, "bff-bff.internal-80");
         assert_eq!(registration.check_url, "http://bff.internal:80/readyz");
     }
@@ -180,7 +181,7 @@ mod tests {
     #[test]
     fn an_ipv6_address_gives_a_url_with_brackets_and_an_id_without_colons() {
         let registration =
-            Registration::new(&Config::default(), "[::1]:8000".parse().unwrap()).unwrap();
+            Registration::new(&Config::default(), "[::1]:8000".parse().unwrap(), false).unwrap();
         assert_eq!(registration.check_url, "http://[::1]:8000/readyz");
         assert_eq!(registration.id, "bff---1-8000");
     }

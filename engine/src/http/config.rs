@@ -10,7 +10,10 @@ use http::HeaderValue;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
-use super::{serve::Limits, trust::private};
+use super::{
+    serve::{Limits, TlsConfig},
+    trust::private,
+};
 use crate::types::{ms, secs, within};
 
 /// Where the frontend reaches us.
@@ -50,6 +53,10 @@ pub(crate) struct Config {
     /// (`rate_limit.client`), whether a trace is kept, and what travels with it as baggage.
     #[garde(length(max = 1000))]
     pub(crate) trusted_proxies: Vec<IpNet>,
+    /// The certificate for connections in TLS; absent: they are plain.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[garde(dive)]
+    pub(crate) tls: Option<TlsConfig>,
     /// Pages of other origins; absent: they get nothing.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[garde(dive)]
@@ -137,6 +144,7 @@ impl Default for Config {
             max_in_flight: 2_000,
             max_streams: 10_000,
             trusted_proxies: private(),
+            tls: None,
             cors: None,
             drain_delay: Duration::from_secs(5),
             drain_timeout: Duration::from_secs(20),

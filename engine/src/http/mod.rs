@@ -35,7 +35,7 @@ pub(crate) use self::{
     configz::CONFIGZ,
     incoming::RequestData,
     persisted::{Config as DocumentsConfig, Persisted},
-    serve::{Counts, Lifecycle, Limits, serve},
+    serve::{Counts, Lifecycle, Limits, Tls, serve},
     trust::Proxies,
     websocket::SocketCounts,
 };

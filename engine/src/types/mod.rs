@@ -7,6 +7,7 @@ mod error_chain;
 mod fair;
 mod lasting;
 mod outage;
+mod watched;
 
 pub(crate) use self::{
     backoff::Backoff,
@@ -15,6 +16,7 @@ pub(crate) use self::{
     fair::{Fair, Place},
     lasting::{Lasting, LastingPlace},
     outage::OutageLog,
+    watched::WatchedFiles,
 };
 
 use std::{fmt, ops::RangeInclusive, path::PathBuf, time::Duration};

@@ -4,7 +4,6 @@ use std::{
     collections::{HashMap, HashSet},
     fs,
     path::Path,
-    time::SystemTime,
 };
 
 use anyhow::Context;
@@ -42,26 +41,15 @@ struct Operation {
     body: String,
 }
 
-/// What tells one version of a file from the next.
-pub(super) type Seen = Option<(SystemTime, u64)>;
-
-/// How the file looks now; `None` if it is not there.
-pub(super) fn seen(path: &Path) -> Seen {
-    let data = fs::metadata(path).ok()?;
-    Some((data.modified().ok()?, data.len()))
-}
-
 impl Manifest {
-    /// Those of the file at `path`, and how it looked before it was read.
+    /// Those of the file at `path`.
     ///
     /// # Errors
     /// When there is no such file, or it is no manifest; the error names both.
-    pub(super) fn read(path: &Path) -> anyhow::Result<(Self, Seen)> {
-        let seen = seen(path);
+    pub(super) fn read(path: &Path) -> anyhow::Result<Self> {
         let wrong = || format!("documents.manifest: {}", path.display());
         let text = fs::read_to_string(path).with_context(wrong)?;
-        let manifest = Self::parse(&text).with_context(wrong)?;
-        Ok((manifest, seen))
+        Self::parse(&text).with_context(wrong)
     }
 
     fn parse(text: &str) -> anyhow::Result<Self> {

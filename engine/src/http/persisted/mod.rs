@@ -4,22 +4,19 @@
 mod automatic;
 mod manifest;
 
-use std::{fmt::Write, path::PathBuf, sync::Arc, time::Duration};
+use std::{fmt::Write, path::PathBuf, sync::Arc};
 
 use arc_swap::ArcSwap;
 use garde::Validate;
 use opentelemetry::metrics::{Counter, Meter};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
-use tokio::time::sleep;
 use tokio_util::task::AbortOnDropHandle;
 use tracing::{error, info};
 
 pub(super) use self::automatic::Extension;
 use self::{automatic::Automatic, manifest::Manifest};
-
-/// How often it is looked whether the manifest has changed.
-const LOOK: Duration = Duration::from_secs(2);
+use crate::types::WatchedFiles;
 
 /// `[documents]`: documents that are published beforehand.
 #[derive(Clone, Debug, Deserialize, Serialize, Validate)]
@@ -141,7 +138,8 @@ impl Persisted {
 impl Trusted {
     fn new(config: &Config, meter: &Meter) -> anyhow::Result<Self> {
         let path = config.manifest.clone();
-        let (manifest, mut seen) = Manifest::read(&path)?;
+        let mut file = WatchedFiles::new([path.clone()]);
+        let manifest = Manifest::read(&path)?;
         info!(documents = manifest.len(), "documents are published");
         let manifest = Arc::new(ArcSwap::from_pointee(manifest));
         let kept = Arc::clone(&manifest);
@@ -153,14 +151,9 @@ impl Trusted {
             .build();
         let watching = tokio::spawn(async move {
             loop {
-                sleep(LOOK).await;
-                let now = manifest::seen(&path);
-                if now.is_none() || now == seen {
-                    continue;
-                }
-                seen = now;
+                file.changed().await;
                 match Manifest::read(&path) {
-                    Ok((manifest, _)) => {
+                    Ok(manifest) => {
                         info!(documents = manifest.len(), "other documents are published");
                         kept.store(Arc::new(manifest));
                     }

@@ -18,6 +18,7 @@ use hyper_util::{
     server::conn::auto::Builder,
 };
 use tokio::{
+    io::{AsyncRead, AsyncWrite},
     select,
     time::{Instant, sleep_until},
 };
@@ -25,7 +26,7 @@ use tokio_util::sync::CancellationToken;
 use tower::Service;
 use tracing::debug;
 
-use super::{activity::Activity, socket::Socket};
+use super::activity::Activity;
 
 /// Requests of one HTTP/2 connection at one time: what browsers and proxies are used to.
 const STREAMS: u32 = 128;
@@ -45,7 +46,7 @@ pub(super) struct Lasts {
 /// Serves requests on `socket` until its client leaves, its patience ends, or it is closing and the last
 /// answer is written.
 pub(super) async fn serve(
-    socket: Socket,
+    socket: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     peer: SocketAddr,
     router: Router,
     activity: Arc<Activity>,

@@ -4,6 +4,7 @@ mod activity;
 mod connection;
 mod places;
 mod socket;
+mod tls;
 
 use std::{
     io,
@@ -20,11 +21,12 @@ use opentelemetry::metrics::{Counter, Meter, MeterProvider, noop::NoopMeterProvi
 use tokio::{
     net::{TcpListener, TcpStream},
     select,
-    time::{Instant, sleep},
+    time::{Instant, sleep, timeout},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{debug, info, warn};
 
+pub(crate) use self::tls::{Config as TlsConfig, Tls};
 use self::{
     activity::{Activity, Patience},
     connection::Lasts,
@@ -126,9 +128,11 @@ impl Counts {
     }
 }
 
-/// Accepts connections and serves requests on them by `router` until the lifecycle's closing.
+/// Accepts connections, in TLS if there is a certificate, and serves requests on them by `router` until the
+/// lifecycle's closing.
 pub(crate) async fn serve(
     listener: TcpListener,
+    tls: Option<Tls>,
     router: Router,
     limits: Limits,
     counts: Counts,
@@ -165,8 +169,25 @@ pub(crate) async fn serve(
             leaving: lifecycle.leaving.clone(),
             closing: lifecycle.closing.clone(),
         };
-        let serving = connection::serve(socket, peer, router.clone(), activity, lasts);
-        lifecycle.open.spawn(serving);
+        let router = router.clone();
+        let Some(tls) = tls.clone() else {
+            let serving = connection::serve(socket, peer, router, activity, lasts);
+            lifecycle.open.spawn(serving);
+            continue;
+        };
+        lifecycle.open.spawn(async move {
+            let greeted = select! {
+                () = lasts.closing.cancelled() => return,
+                greeted = timeout(limits.header_timeout, tls.greet(socket)) => greeted,
+            };
+            match greeted {
+                Ok(Ok(socket)) => {
+                    connection::serve(socket, peer, router, activity, lasts).await;
+                }
+                Ok(Err(error)) => debug!(%peer, %error, "a client does not agree on TLS"),
+                Err(_) => debug!(%peer, "a client takes too long to agree on TLS"),
+            }
+        });
     }
 }
 
