@@ -24,56 +24,62 @@ use crate::{
 /// How long the deregistration may hold up the drain.
 const DEREGISTER_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// What asks a program to stop: Ctrl-C and, on Unix, SIGTERM.
+/// What asks a program to stop, from the moment on that this is made: Ctrl-C and, on Unix, SIGTERM.
 struct Signals {
     #[cfg(unix)]
-    terminate: Option<signal::unix::Signal>,
+    kinds: [Option<signal::unix::Signal>; 2],
 }
 
 impl Signals {
     fn new() -> Self {
+        #[cfg(unix)]
+        use signal::unix::SignalKind;
         Self {
             #[cfg(unix)]
-            terminate: signal::unix::signal(signal::unix::SignalKind::terminate())
-                .inspect_err(|error| warn!(%error, "SIGTERM cannot be watched"))
-                .ok(),
+            kinds: [SignalKind::interrupt(), SignalKind::terminate()].map(|kind| {
+                signal::unix::signal(kind)
+                    .inspect_err(|error| warn!(%error, ?kind, "a signal cannot be watched"))
+                    .ok()
+            }),
         }
     }
 
+    #[cfg(unix)]
     async fn next(&mut self) {
-        let interrupt = async {
-            if let Err(error) = signal::ctrl_c().await {
-                warn!(%error, "Ctrl-C cannot be watched");
-                std::future::pending::<()>().await;
+        let [interrupt, terminate] = &mut self.kinds;
+        let next = async |signal: &mut Option<signal::unix::Signal>| match signal {
+            Some(signal) => {
+                signal.recv().await;
             }
+            None => std::future::pending().await,
         };
-        #[cfg(unix)]
-        let terminate = async {
-            match &mut self.terminate {
-                Some(terminate) => terminate.recv().await,
-                None => std::future::pending().await,
-            }
-        };
-        #[cfg(not(unix))]
-        let terminate = std::future::pending::<Option<()>>();
         tokio::select! {
-            () = interrupt => {}
-            _ = terminate => {}
+            () = next(interrupt) => {}
+            () = next(terminate) => {}
+        }
+    }
+
+    #[cfg(not(unix))]
+    async fn next(&mut self) {
+        if let Err(error) = signal::ctrl_c().await {
+            warn!(%error, "Ctrl-C cannot be watched");
+            std::future::pending::<()>().await;
         }
     }
 }
 
-/// Resolves at the first Ctrl-C or, on Unix, SIGTERM.
-pub async fn signal() {
-    Signals::new().next().await;
+/// Resolves at the first Ctrl-C or, on Unix, SIGTERM that comes from now on, also before it is first polled.
+pub fn signal() -> impl Future<Output = ()> {
+    let mut signals = Signals::new();
+    async move { signals.next().await }
 }
 
 /// The first signal, and the second one: who sends another does not want to wait.
 pub(crate) fn signals() -> (impl Future<Output = ()>, impl Future<Output = ()>) {
     let (first, stop) = oneshot::channel();
     let (second, at_once) = oneshot::channel();
+    let mut signals = Signals::new();
     tokio::spawn(async move {
-        let mut signals = Signals::new();
         signals.next().await;
         // Nobody may be left to hear of it.
         let _ = first.send(());

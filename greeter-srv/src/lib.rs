@@ -66,8 +66,9 @@ pub async fn start(options: Options, stop: impl Future<Output = ()>) -> ExitCode
     }
 }
 
-/// Serves on `listener` until `stop`, then drains: NOT_SERVING first, then out of Consul, then
-/// the open calls, and at most `options.drain_timeout` for those.
+/// Serves on `listener` until `stop`, then drains: NOT_SERVING and out of Consul, while everything is served as
+/// before for `options.drain_delay`; then no new calls, and the open ones finish. All of it takes at most
+/// `options.drain_timeout`; a signal meanwhile ends it at once.
 ///
 /// # Errors
 /// When the options cannot be put to work or the listener fails.
@@ -116,25 +117,35 @@ pub async fn run(
             return ended.context("the server panicked")?.context("the listener failed");
         }
     }
-    info!("stopping: not serving, finishing open calls");
-    health
-        .set_not_serving::<GreeterServer<GreeterService>>()
-        .await;
-    health
-        .set_service_status("", ServingStatus::NotServing)
-        .await;
-    if let Some(registrar) = registrar {
-        registrar.deregister().await;
-    }
-    let _ = drain.send(());
-    let drained = timeout(options.drain_timeout, server).await;
+    info!("stopping: no longer healthy, serving what still comes");
+    let phases = async {
+        health
+            .set_not_serving::<GreeterServer<GreeterService>>()
+            .await;
+        health
+            .set_service_status("", ServingStatus::NotServing)
+            .await;
+        let deregistered = async {
+            if let Some(registrar) = registrar {
+                registrar.deregister().await;
+            }
+        };
+        tokio::join!(deregistered, pause(options.drain_delay));
+        info!("finishing open calls");
+        let _ = drain.send(());
+        (&mut server).await
+    };
+    let drained = tokio::select! {
+        drained = timeout(options.drain_timeout, phases) => drained.ok(),
+        () = signal() => None,
+    };
     tracing.flush().await;
     match drained {
-        Ok(ended) => ended
+        Some(ended) => ended
             .context("the server panicked")?
             .context("the listener failed"),
-        Err(_) => {
-            warn!("calls are still open, stopping anyway");
+        None => {
+            warn!("not all is over, stopping anyway");
             Ok(())
         }
     }

@@ -41,7 +41,10 @@ pub struct Options {
     /// How long Consul keeps an unhealthy instance; Consul itself allows no less than a minute.
     #[arg(long, value_name = "TIME", default_value = "1m", value_parser = humantime::parse_duration)]
     pub deregister_critical_after: Duration,
-    /// How long open calls may take to finish after a stop signal.
+    /// How long it serves as before after a stop signal: those who call it learn of it a moment later.
+    #[arg(long, value_name = "TIME", default_value = "2s", value_parser = humantime::parse_duration)]
+    pub drain_delay: Duration,
+    /// How long all of a stop may take, the delay and calls that are open included.
     #[arg(long, value_name = "TIME", default_value = "20s", value_parser = humantime::parse_duration)]
     pub drain_timeout: Duration,
     /// A collector that takes OTLP over gRPC; absent means no traces.

@@ -10,6 +10,10 @@ use bff_tests::{
     },
 };
 use nix::sys::signal::Signal;
+use proto::helloworld::{HelloRequest, greeter_client::GreeterClient};
+use tonic_health::pb::{
+    HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient,
+};
 
 use crate::support::{dev, greeter_process, processes, soon};
 
@@ -39,6 +43,30 @@ async fn stopping_one_of_three_instances_loses_no_query_and_it_leaves_consul_and
     assert_eq!(consul.listed("greeter-srv").len(), 2);
     load.wait_for(200).await;
     assert_eq!(load.failures().await, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_greeter_that_stops_serves_those_who_do_not_know_it_yet_until_a_second_signal() {
+    let consul = ConsulFixture::start().await.unwrap();
+    let args = ["--drain-delay=5m", "--drain-timeout=5m"];
+    let mut greeter = greeter_process(&consul, &args).await;
+    let endpoint = format!("http://{}", greeter.addr());
+    let connect = async || GreeterClient::connect(endpoint.clone()).await.unwrap();
+    let mut before = connect().await;
+    let listed = consul.wait_for("greeter-srv", |list| list.len() == 1);
+    soon(listed).await;
+    greeter.signal(Signal::SIGTERM).unwrap();
+    soon(consul.wait_for("greeter-srv", |list| list.is_empty())).await;
+    let mut after = connect().await;
+    for client in [&mut before, &mut after] {
+        client.say_hello(HelloRequest::default()).await.unwrap();
+    }
+    let channel = tonic::transport::Endpoint::from_shared(endpoint.clone()).unwrap();
+    let mut health = HealthClient::new(channel.connect().await.unwrap());
+    let status = health.check(HealthCheckRequest::default()).await.unwrap();
+    assert_eq!(status.into_inner().status(), ServingStatus::NotServing);
+    greeter.signal(Signal::SIGTERM).unwrap();
+    assert!(soon(greeter.wait()).await.unwrap().success());
 }
 
 #[tokio::test]

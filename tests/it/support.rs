@@ -31,6 +31,9 @@ pub(crate) fn dev() -> &'static Path {
 pub(crate) async fn greeter_process(consul: &ConsulFixture, args: &[&str]) -> Program {
     let url = consul.url();
     let mut all = vec!["greeter-srv", "--listen", "127.0.0.1:0", "--consul", &url];
+    if !args.iter().any(|arg| arg.starts_with("--drain-delay")) {
+        all.push("--drain-delay=100ms");
+    }
     all.extend_from_slice(args);
     Program::start(dev(), all).await.unwrap()
 }

@@ -176,10 +176,13 @@ fn arguments() -> impl Iterator<Item = std::ffi::OsString> {
 }
 
 /// A child stops for a signal, and when its parent is gone.
-async fn child_stop() {
-    tokio::select! {
-        () = bff_engine::stop_signal() => {}
-        () = stdin_closed() => {}
+fn child_stop() -> impl Future<Output = ()> {
+    let signal = bff_engine::stop_signal();
+    async move {
+        tokio::select! {
+            () = signal => {}
+            () = stdin_closed() => {}
+        }
     }
 }
 
@@ -247,6 +250,8 @@ impl System {
                 "127.0.0.1:0",
                 "--consul",
                 &consul,
+                // Nobody has to learn of its end.
+                "--drain-delay=0s",
             ];
             if let Some(otlp) = &cli.otlp {
                 args.extend(["--otlp", otlp]);
