@@ -186,6 +186,39 @@ impl TestBff {
     }
 }
 
+#[cfg(feature = "internals")]
+impl TestBff {
+    /// What a client is answered that says these bytes on a connection and then waits, until it is closed.
+    pub async fn answers(&self, said: &[u8]) -> Vec<u8> {
+        use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+        let (client, server) = tokio::io::duplex(64 << 10);
+        let limits = crate::http::Config::default().limits();
+        let router = self.assembled.router.clone();
+        let lifecycle = self.assembled.lifecycle.clone();
+        let serving = tokio::spawn(async move {
+            crate::http::serve_one(server, CLIENT, router, limits, &lifecycle).await;
+        });
+        let (mut from, mut to) = tokio::io::split(client);
+        let mut answer = Vec::new();
+        let saying = async {
+            // Nobody may listen any more.
+            let _ = to.write_all(said).await;
+            std::future::pending::<()>().await;
+        };
+        tokio::select! {
+            _ = from.read_to_end(&mut answer) => {}
+            () = saying => {}
+        }
+        if let Err(failed) = serving.await
+            && failed.is_panic()
+        {
+            std::panic::resume_unwind(failed.into_panic());
+        }
+        answer
+    }
+}
+
 impl std::fmt::Debug for TestBff {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("TestBff")

@@ -641,3 +641,40 @@ async fn a_large_answer_is_sent_in_gzip_to_who_takes_it() {
         assert_eq!(answer["data"]["hello"]["message"], message.as_str());
     }
 }
+
+#[tokio::test]
+async fn several_operations_come_in_one_request_where_that_is_allowed() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("bff.toml");
+    let rule = "[rate_limit.fields.\"Query.hello\"]\ncalls = 2\nperiod = \"1h\"\n";
+    std::fs::write(&file, rule).unwrap();
+    let system = System::with(1, |bff| bff.file(&file).set("http.max_batch", 3)).await;
+    let post = |body: Value| {
+        let request = reqwest::Client::new()
+            .post(system.bff.url("/graphql"))
+            .header("accept", "application/graphql-response+json")
+            .json(&body);
+        async move {
+            let answer = request.send().await.unwrap();
+            (
+                answer.status().as_u16(),
+                answer.json::<Value>().await.unwrap(),
+            )
+        }
+    };
+    let hello = json!({ "query": "{ hello { message } }" });
+    let wrong = json!({ "query": "{ nope }" });
+    let (status, answers) = post(json!([hello, wrong, hello])).await;
+    assert_eq!(status, 200, "{answers}");
+    assert_eq!(answers[0]["data"]["hello"]["message"], "Hello, iveBoy!");
+    let code = |answer: &Value| answer["errors"][0]["extensions"]["code"].clone();
+    assert_eq!(code(&answers[1]), "GRAPHQL_VALIDATION_FAILED");
+    assert_eq!(answers[2], answers[0]);
+    // Each counts for itself.
+    let (_, answers) = post(json!([hello])).await;
+    assert_eq!(code(&answers[0]), "RATE_LIMITED", "{answers}");
+    for body in [json!([]), json!([hello, hello, hello, hello]), json!([1])] {
+        let (status, answer) = post(body).await;
+        assert_eq!((status, code(&answer)), (400, "BAD_USER_INPUT".into()));
+    }
+}

@@ -5,7 +5,7 @@ use std::{fs, path::Path};
 use bff_tests::{TestBff, websocket::Client};
 use serde_json::{Value, json};
 
-use crate::support::{System, soon};
+use crate::support::{Center, System, soon};
 
 const HELLO: &str = "query Hello { hello { message } }";
 /// `HELLO`'s.
@@ -163,4 +163,49 @@ async fn a_manifest_that_is_not_there_keeps_it_from_starting_and_is_named() {
         error.contains("documents.manifest: /nowhere.json"),
         "{error}"
     );
+}
+
+#[tokio::test]
+async fn documents_published_in_nacos_are_followed_and_without_any_it_is_not_ready() {
+    let center = Center::start().await;
+    let system = System::with(1, |bff| {
+        center
+            .followed(bff)
+            .set("nacos.data_id", format!("{}.none", center.data_id))
+            .set("documents.data_id", &center.data_id)
+            .set("documents.only", true)
+    })
+    .await;
+    let bff = &system.bff;
+    let lacking = "[-] documents: none are published: nacos";
+    bff.wait_readyz(|status, text| {
+        status == 503 && text.contains(lacking) && text.contains("there is no such document")
+    })
+    .await;
+    let hello = json!({ "documentId": "hello" });
+    assert_eq!(
+        code(&ask(bff, hello.clone()).await.1),
+        "PERSISTED_QUERY_NOT_FOUND"
+    );
+    let published = json!({ "hello": HELLO }).to_string();
+    center.publish(&published).await;
+    bff.wait_ready().await;
+    assert_eq!(ask(bff, hello.clone()).await.0, 200);
+    // A mistake changes nothing; what is good does.
+    center.publish("{ \"hello\": ").await;
+    bff.wait_page("/metrics", |_, page| {
+        page.contains("bff_graphql_documents_manifest_errors_total 1")
+    })
+    .await;
+    assert_eq!(ask(bff, hello.clone()).await.0, 200);
+    let published = json!({ "greet": HELLO }).to_string();
+    center.publish(&published).await;
+    let mut pace = tokio::time::interval(std::time::Duration::from_millis(20));
+    soon(async {
+        while ask(bff, json!({ "documentId": "greet" })).await.0 != 200 {
+            pace.tick().await;
+        }
+    })
+    .await;
+    assert_eq!(ask(bff, hello).await.0, 400);
 }

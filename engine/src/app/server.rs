@@ -109,10 +109,16 @@ impl Server {
         telemetry::register(&meter);
         let reload = Reload::new(bff.schema, &config.rules(), upstreams, tracing.clone());
         rate_limit::register(&meter, &reload.limiter);
+        let persisted = Persisted::new(
+            config.documents.as_ref(),
+            config.published_elsewhere(),
+            &meter,
+        )?;
         let readiness = Readiness::new(
             reload.upstreams.clone(),
             Arc::new(live.clone()),
             Arc::clone(&reload.limiter),
+            persisted.clone(),
         );
         let lifecycle = Lifecycle::default();
         let tls = config.http.tls.as_ref().map(|tls| Tls::new(tls, &meter));
@@ -128,8 +134,9 @@ impl Server {
             header_timeout: config.http.header_timeout,
             proxies: Proxies::new(&config.http.trusted_proxies),
             origins: Origins::new(config.http.cors.as_ref()),
-            persisted: Persisted::new(config.documents.as_ref(), &meter)?,
+            persisted,
             in_flight: InFlight::new(config.http.max_in_flight, &meter),
+            max_batch: config.http.max_batch,
             lifecycle: lifecycle.clone(),
             sockets,
             playground: config.graphql.playground.then(|| Playground {
@@ -283,7 +290,7 @@ pub(crate) struct Assembled {
     tls: Option<Tls>,
     reload: Reload,
     admin: AdminParts,
-    lifecycle: Lifecycle,
+    pub(crate) lifecycle: Lifecycle,
     connections: Counts,
     #[cfg(feature = "made-up")]
     data: RequestData,

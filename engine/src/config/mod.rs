@@ -54,7 +54,7 @@ pub(crate) struct Config {
     pub(crate) graphql: graphql::Config,
     /// `[documents]`: documents that are published beforehand. Absent means any document will do.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[garde(dive)]
+    #[garde(dive, custom(nacos_is_there(&self.nacos)))]
     pub(crate) documents: Option<http::DocumentsConfig>,
     /// `[log]`: what the log shows.
     #[garde(dive)]
@@ -68,4 +68,25 @@ pub(crate) struct Config {
     /// `[upstreams.<name>]`: how each gRPC service is called.
     #[garde(dive)]
     pub(crate) upstreams: upstream::Configs,
+}
+
+#[expect(clippy::ref_option, reason = "what the macro gives")]
+fn nacos_is_there(
+    nacos: &Option<NacosConfig>,
+) -> impl FnOnce(&Option<http::DocumentsConfig>, &()) -> garde::Result + '_ {
+    move |documents, ()| match documents {
+        Some(documents) if documents.data_id.is_some() && nacos.is_none() => Err(
+            garde::Error::new("`data_id` is a document in Nacos, and there is no section [nacos]"),
+        ),
+        _ => Ok(()),
+    }
+}
+
+impl Config {
+    /// Documents for clients that are published in Nacos, if they are.
+    pub(crate) fn published_elsewhere(&self) -> Option<http::Published> {
+        let data_id = self.documents.as_ref()?.data_id.as_deref()?;
+        let nacos = self.nacos.as_ref()?;
+        Some(nacos::texts(nacos, data_id))
+    }
 }

@@ -45,6 +45,9 @@ pub(crate) struct Config {
     /// Requests that may be executed at one time; further ones are answered 503.
     #[garde(range(min = 1, max = 1_000_000))]
     pub(crate) max_in_flight: usize,
+    /// Operations that one request may have, as a list; 0: it has one, and is no list.
+    #[garde(range(max = 100))]
+    pub(crate) max_batch: usize,
     /// Operations that may run over WebSockets and as server-sent events at one time; further ones are refused.
     /// One client gets at most four times what it leaves free.
     #[garde(range(min = 1, max = 1_000_000))]
@@ -142,6 +145,7 @@ impl Default for Config {
             header_timeout: Duration::from_secs(10),
             idle_timeout: Duration::from_secs(75),
             max_in_flight: 2_000,
+            max_batch: 0,
             max_streams: 10_000,
             trusted_proxies: private(),
             tls: None,

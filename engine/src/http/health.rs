@@ -19,7 +19,7 @@ use axum::{
 };
 use tokio::time::Instant;
 
-use super::ConfigView;
+use super::{ConfigView, Persisted};
 use crate::{
     discovery::Source,
     rate_limit::Limiter,
@@ -29,7 +29,8 @@ use crate::{
 
 /// Whether this process should get traffic.
 ///
-/// It is ready once every upstream that is required had an instance, and from then on as long as any
+/// It is ready once every upstream that is required had an instance and, where only published documents are
+/// executed, those were read; and from then on as long as any
 /// upstream has one: a field whose upstream is gone answers with an error beside its siblings, which is better
 /// than no page, and taking all replicas out because one upstream is down helps no client. While it
 /// drains it is never ready.
@@ -40,6 +41,7 @@ struct Inner {
     upstreams: Upstreams,
     config: Arc<dyn ConfigView>,
     limiter: Arc<ArcSwap<Limiter>>,
+    documents: Persisted,
     draining: AtomicBool,
 }
 
@@ -50,11 +52,13 @@ impl Readiness {
         upstreams: Upstreams,
         config: Arc<dyn ConfigView>,
         limiter: Arc<ArcSwap<Limiter>>,
+        documents: Persisted,
     ) -> Self {
         Self(Arc::new(Inner {
             upstreams,
             config,
             limiter,
+            documents,
             draining: AtomicBool::new(false),
         }))
     }
@@ -86,12 +90,17 @@ impl Readiness {
                 }
             };
         }
+        let lacking = self.0.documents.lacking();
+        if let Some(problem) = &lacking {
+            // Writing to a String cannot fail.
+            let _ = writeln!(lines, "[-] documents: none are published: {problem}");
+        }
         let draining = self.0.draining.load(Ordering::Relaxed);
         if draining {
             lines.push_str("[-] shutdown: draining\n");
         }
         Report {
-            ready: all_seen && any_now && !draining,
+            ready: all_seen && any_now && lacking.is_none() && !draining,
             lines,
         }
     }

@@ -30,11 +30,13 @@ pub(crate) use self::graphql::session;
 pub(crate) use self::graphql::{InFlight, Origins};
 use self::health::Readiness;
 pub use self::incoming::Incoming;
+#[cfg(all(feature = "internals", feature = "testing"))]
+pub(crate) use self::serve::serve_one;
 pub(crate) use self::{
     config::Config,
     configz::CONFIGZ,
     incoming::RequestData,
-    persisted::{Config as DocumentsConfig, Persisted},
+    persisted::{Config as DocumentsConfig, Persisted, Published},
     serve::{Counts, Lifecycle, Limits, Tls, serve},
     trust::Proxies,
     websocket::SocketCounts,
@@ -97,6 +99,8 @@ pub(crate) struct Parts {
     pub(crate) persisted: Persisted,
     /// Places for requests.
     pub(crate) in_flight: InFlight,
+    /// Operations of one request.
+    pub(crate) max_batch: usize,
     /// Counts operations with many answers.
     pub(crate) sockets: SocketCounts,
     /// What `/` serves, if anything.
@@ -157,6 +161,7 @@ pub(crate) fn router(parts: Parts) -> Router {
             origins: parts.origins,
             in_flight: parts.in_flight,
             persisted: parts.persisted,
+            max_batch: parts.max_batch,
         }))
         .merge(health::routes(parts.readiness));
     if let Some(Playground { files, operations }) = parts.playground {

@@ -75,24 +75,48 @@ impl From<Unusable> for Wrong {
     }
 }
 
-impl Parameters {
-    /// Those of a body.
+/// What a body is.
+#[derive(Debug)]
+pub(super) enum Sent {
+    /// One operation's.
+    One(Parameters),
+    /// Those of several.
+    Many(Vec<Parameters>),
+}
+
+impl Sent {
+    /// What `body` is; of several operations at most `max`.
     ///
     /// # Errors
     /// [`Wrong`], with the place.
-    pub(super) fn of_json(body: &[u8]) -> Result<Self, Wrong> {
-        if body.trim_ascii_start().first() == Some(&b'[') {
-            return Err(Wrong::new("Send one request at a time: this is a list."));
+    pub(super) fn of_json(body: &[u8], max: usize) -> Result<Self, Wrong> {
+        let is_list = body.trim_ascii_start().first() == Some(&b'[');
+        if is_list && max == 0 {
+            return Err(Wrong::new(
+                "Send one operation at a time: this is a list, and http.max_batch is 0.",
+            ));
         }
         if body.len() > FEW_BYTES && values(body) > MAX_VALUES {
             return Err(Wrong::new(format!(
                 "The variables have more than {MAX_VALUES} values."
             )));
         }
-        serde_json::from_slice(body)
-            .map_err(|error| Wrong::new(format!("The body is no request of GraphQL: {error}.")))
+        let none = |error| Wrong::new(format!("The body is no request of GraphQL: {error}."));
+        if !is_list {
+            return serde_json::from_slice(body).map(Self::One).map_err(none);
+        }
+        let many: Vec<Parameters> = serde_json::from_slice(body).map_err(none)?;
+        match many.len() {
+            0 => Err(Wrong::new("The list has no operation.")),
+            len if len > max => Err(Wrong::new(format!(
+                "The list has {len} operations, more than http.max_batch, which is {max}."
+            ))),
+            _ => Ok(Self::Many(many)),
+        }
     }
+}
 
+impl Parameters {
     /// Those of a URL: `variables` and `extensions` are JSON there.
     ///
     /// # Errors
@@ -154,11 +178,29 @@ mod tests {
     use super::*;
 
     fn persisted() -> Persisted {
-        Persisted::new(None, &NoopMeterProvider::new().meter("test")).unwrap()
+        Persisted::new(None, None, &NoopMeterProvider::new().meter("test")).unwrap()
     }
 
     fn of(body: &str) -> Result<Request, Wrong> {
-        Parameters::of_json(body.as_bytes())?.into_request(&persisted())
+        match Sent::of_json(body.as_bytes(), 0)? {
+            Sent::One(parameters) => parameters.into_request(&persisted()),
+            Sent::Many(many) => panic!("{many:?}"),
+        }
+    }
+
+    #[test]
+    fn a_list_of_operations_is_taken_up_to_its_limit() {
+        let many = |n: usize| format!(" [{}]", vec!["{\"query\":\"{ a }\"}"; n].join(","));
+        let taken = |n, max| match Sent::of_json(many(n).as_bytes(), max) {
+            Ok(Sent::Many(many)) => Ok(many.len()),
+            Ok(Sent::One(_)) => Ok(1),
+            Err(wrong) => Err(wrong.to_string()),
+        };
+        assert_eq!(taken(3, 3), Ok(3));
+        let wrong = taken(4, 3).unwrap_err();
+        assert!(wrong.contains("http.max_batch, which is 3"), "{wrong}");
+        assert!(taken(0, 3).is_err() && taken(1, 0).is_err());
+        assert!(Sent::of_json(b"[[]]", 3).is_err());
     }
 
     #[test]

@@ -13,6 +13,10 @@ mod status;
 
 use std::{sync::Arc, time::Duration};
 
+use futures_util::{
+    StreamExt,
+    stream::{self, BoxStream},
+};
 use nacos_sdk::api::{
     config::{ConfigChangeListener, ConfigResponse, ConfigService, ConfigServiceBuilder},
     error::Error,
@@ -76,6 +80,25 @@ pub(super) fn watch(config: Config) -> mpsc::Receiver<PollResult> {
         }
     });
     receiver
+}
+
+/// The texts of another document of the same server, and why there is none, from now on.
+pub(crate) fn texts(config: &Config, data_id: &str) -> BoxStream<'static, Result<String, String>> {
+    let config = Config {
+        data_id: data_id.to_owned(),
+        ..config.clone()
+    };
+    let document = config.document();
+    let readings = stream::unfold(watch(config), |mut readings| async move {
+        let reading = readings.recv().await?;
+        Some((reading, readings))
+    });
+    let texts = readings.map(move |reading| match reading {
+        PollResult::Found(text) => Ok(text),
+        PollResult::Missing => Err(format!("{document}: there is no such document")),
+        PollResult::Failed(problem) => Err(format!("{document}: {problem}")),
+    });
+    texts.boxed()
 }
 
 async fn follow(config: Config, sender: mpsc::Sender<PollResult>) {

@@ -1,6 +1,7 @@
 //! `/graphql` by POST and GET, also as events, and the door to WebSockets: GraphQL over HTTP, as the
 //! specification of that name has it.
 
+mod batch;
 mod body;
 mod compress;
 mod events;
@@ -31,12 +32,13 @@ use tokio::time::Instant;
 pub(crate) use self::origin::Origins;
 pub(crate) use self::session::{client_of, session};
 use self::{
+    batch::Shared,
     negotiate::{Form, negotiate},
     refusal::Refusal,
 };
 use super::{
     Incoming, Lifecycle, Persisted, Proxies, RequestData, Served, SocketCounts,
-    parameters::{Parameters, Wrong},
+    parameters::{Parameters, Sent, Wrong},
     websocket::Connection,
 };
 use crate::{
@@ -63,6 +65,8 @@ pub(super) struct Endpoint {
     pub(super) origins: Origins,
     pub(super) in_flight: InFlight,
     pub(super) persisted: Persisted,
+    /// Operations of one request.
+    pub(super) max_batch: usize,
 }
 
 /// Places for requests that are executed at one time. Clones share them.
@@ -145,6 +149,7 @@ async fn answer(
 }
 
 /// The head of a request.
+#[derive(Clone, Copy)]
 struct Arriving<'r> {
     parts: &'r request::Parts,
     peer: SocketAddr,
@@ -193,11 +198,38 @@ impl Endpoint {
         };
         let mut data = session(&served, &self.data, &incoming).map_err(Refusal::bad_request)?;
         let client = client_of(&data);
-        let parameters = match takes {
+        let sent = match takes {
             Takes::Queries | Takes::Reads => {
-                Parameters::of_url(parts.uri.query().unwrap_or_default())?
+                Sent::One(Parameters::of_url(parts.uri.query().unwrap_or_default())?)
             }
-            _ => Parameters::of_json(&body::read(headers, body, deadline).await?)?,
+            _ => {
+                let max = match form {
+                    Form::Events => 0,
+                    _ => self.max_batch,
+                };
+                Sent::of_json(&body::read(headers, body, deadline).await?, max)?
+            }
+        };
+        let options = CallOptions {
+            deadline: Some(deadline),
+            client_deadline: wish.is_some(),
+            ..CallOptions::default()
+        };
+        let gzip = compress::takes_gzip(headers);
+        let parameters = match sent {
+            Sent::One(parameters) => parameters,
+            Sent::Many(operations) => {
+                let shared = Shared {
+                    served: &served,
+                    options,
+                    deadline,
+                    span,
+                };
+                let form = (form, gzip);
+                return self
+                    .execute_many(operations, &incoming, &shared, form)
+                    .await;
+            }
         };
         let mut request: Request = parameters.into_request(&self.persisted)?;
         let _place = self.in_flight.take(client)?;
@@ -224,15 +256,10 @@ impl Endpoint {
                 }
             };
         }
-        data.insert(CallOptions {
-            deadline: Some(deadline),
-            client_deadline: wish.is_some(),
-            ..CallOptions::default()
-        });
+        data.insert(options);
         request.data = data;
         let completed =
             graphql::execute(executable, execution, request, takes, deadline, span).await;
-        let gzip = compress::takes_gzip(headers);
         respond(completed, form, gzip, &served, execution).await
     }
 
@@ -278,10 +305,33 @@ async fn respond(
     // What resolvers have said.
     let said = std::mem::take(&mut completed.response.http_headers);
     let limits = &served.executable.limits;
-    let body = completed.json(limits, execution).map_err(|_| {
-        // What resolvers return is JSON.
-        Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, "The answer is no JSON.")
-    })?;
+    let body = completed.json(limits, execution);
+    let body = body.map_err(|_| Refusal::no_json())?;
+    let status = match (executed, form) {
+        (Executed::NotThisWay, _) => StatusCode::METHOD_NOT_ALLOWED,
+        (Executed::Shed, _) => StatusCode::SERVICE_UNAVAILABLE,
+        (Executed::No, Form::Response) => StatusCode::BAD_REQUEST,
+        (Executed::No | Executed::Yes, _) => StatusCode::OK,
+    };
+    let mut response = send(body, status, said, form, gzip).await;
+    let headers = response.headers_mut();
+    if executed == Executed::NotThisWay {
+        headers.insert(ALLOW, HeaderValue::from_static("POST"));
+    }
+    if executed == Executed::Shed {
+        headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
+    }
+    Ok(response)
+}
+
+/// An answer's body and what its resolvers have said, in `form`.
+async fn send(
+    body: Vec<u8>,
+    status: StatusCode,
+    said: HeaderMap,
+    form: Form,
+    gzip: bool,
+) -> Response {
     // Another client may take it otherwise; caches have to know.
     let varies = body.len() >= compress::WORTH_IT;
     let (body, packed) = match varies && gzip {
@@ -292,12 +342,7 @@ async fn respond(
         false => (body, false),
     };
     let mut response = Response::new(Body::from(body));
-    *response.status_mut() = match (executed, form) {
-        (Executed::NotThisWay, _) => StatusCode::METHOD_NOT_ALLOWED,
-        (Executed::Shed, _) => StatusCode::SERVICE_UNAVAILABLE,
-        (Executed::No, Form::Response) => StatusCode::BAD_REQUEST,
-        (Executed::No | Executed::Yes, _) => StatusCode::OK,
-    };
+    *response.status_mut() = status;
     let headers = response.headers_mut();
     *headers = said;
     headers.insert(CONTENT_TYPE, form.content_type());
@@ -307,13 +352,7 @@ async fn respond(
     if packed {
         headers.insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
     }
-    if executed == Executed::NotThisWay {
-        headers.insert(ALLOW, HeaderValue::from_static("POST"));
-    }
-    if executed == Executed::Shed {
-        headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
-    }
-    Ok(response)
+    response
 }
 
 /// The timeout a client asks for: milliseconds, or a number with a unit such as `1s`.

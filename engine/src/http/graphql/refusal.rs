@@ -35,6 +35,11 @@ impl Refusal {
         Self::new(StatusCode::BAD_REQUEST, message)
     }
 
+    /// An answer that cannot be written, which what resolvers return can.
+    pub(super) fn no_json() -> Self {
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "The answer is no JSON.")
+    }
+
     /// The same under another code.
     pub(super) fn with_code(self, code: Code) -> Self {
         Self { code, ..self }

@@ -52,7 +52,11 @@ impl Manifest {
         Self::parse(&text).with_context(wrong)
     }
 
-    fn parse(text: &str) -> anyhow::Result<Self> {
+    /// Those of `text`.
+    ///
+    /// # Errors
+    /// When it is no manifest.
+    pub(super) fn parse(text: &str) -> anyhow::Result<Self> {
         // By itself first, so that what is no JSON is told with its place.
         let json: serde_json::Value = serde_json::from_str(text)?;
         let file = serde_json::from_value(json).map_err(|_| {

@@ -6,17 +6,21 @@ mod manifest;
 
 use std::{fmt::Write, path::PathBuf, sync::Arc};
 
+use anyhow::Context;
 use arc_swap::ArcSwap;
+use futures_util::{StreamExt, stream::BoxStream};
 use garde::Validate;
 use opentelemetry::metrics::{Counter, Meter};
+use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
+use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
 use tracing::{error, info};
 
 pub(super) use self::automatic::Extension;
 use self::{automatic::Automatic, manifest::Manifest};
-use crate::types::WatchedFiles;
+use crate::types::{OutageLog, WatchedFiles};
 
 /// `[documents]`: documents that are published beforehand.
 #[derive(Clone, Debug, Deserialize, Serialize, Validate)]
@@ -24,8 +28,14 @@ use crate::types::WatchedFiles;
 pub(crate) struct Config {
     /// A file with them: Apollo's manifest (`apollo-persisted-query-manifest`), or an object from names to
     /// documents, as Relay and graphql-codegen write it. Read again when it changes.
-    #[garde(skip)]
-    pub(crate) manifest: PathBuf,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[garde(custom(one_of_both(&self.data_id)))]
+    pub(crate) manifest: Option<PathBuf>,
+    /// A document in Nacos with the same, of the server, namespace and group of `[nacos]`. Followed; a file
+    /// beside it holds until it is there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[garde(inner(length(min = 1, max = 256)))]
+    pub(crate) data_id: Option<String>,
     /// Whether no other document is executed.
     #[serde(default)]
     #[garde(skip)]
@@ -35,6 +45,17 @@ pub(crate) struct Config {
     #[garde(skip)]
     pub(crate) dry_run: bool,
 }
+
+#[expect(clippy::ref_option, reason = "what the macro gives")]
+fn one_of_both<T>(data_id: &Option<String>) -> impl FnOnce(&Option<T>, &()) -> garde::Result + '_ {
+    move |manifest, ()| match (manifest, data_id) {
+        (None, None) => Err(garde::Error::new("set `manifest` or `data_id`")),
+        _ => Ok(()),
+    }
+}
+
+/// What is published elsewhere: each text, or why there is none.
+pub(crate) type Published = BoxStream<'static, Result<String, String>>;
 
 /// Why no document comes of what a request says.
 #[derive(Debug, PartialEq, Eq)]
@@ -76,20 +97,33 @@ struct Trusted {
     only: bool,
     dry_run: bool,
     untrusted: Counter<u64>,
+    /// Why there are none yet.
+    lacking: Arc<Mutex<Option<String>>>,
     _watching: Arc<AbortOnDropHandle<()>>,
 }
 
 impl Persisted {
-    /// Those that `config` names, and what clients send.
+    /// Those that `config` names, which are `elsewhere` if they are in no file, and what clients send.
     ///
     /// # Errors
     /// When the manifest cannot be read.
-    pub(crate) fn new(config: Option<&Config>, meter: &Meter) -> anyhow::Result<Self> {
-        let trusted = config.map(|config| Trusted::new(config, meter));
+    pub(crate) fn new(
+        config: Option<&Config>,
+        elsewhere: Option<Published>,
+        meter: &Meter,
+    ) -> anyhow::Result<Self> {
+        let trusted = config.map(|config| Trusted::new(config, elsewhere, meter));
         Ok(Self {
             automatic: Automatic::default(),
             trusted: trusted.transpose()?,
         })
+    }
+
+    /// Why nothing can be executed: only what is published is, and that has not been read yet.
+    pub(super) fn lacking(&self) -> Option<String> {
+        let trusted = self.trusted.as_ref()?;
+        let lacking = trusted.lacking.lock().clone();
+        lacking.filter(|_| trusted.only && !trusted.dry_run)
     }
 
     /// The document that is meant.
@@ -136,34 +170,36 @@ impl Persisted {
 }
 
 impl Trusted {
-    fn new(config: &Config, meter: &Meter) -> anyhow::Result<Self> {
-        let path = config.manifest.clone();
-        let mut file = WatchedFiles::new([path.clone()]);
-        let manifest = Manifest::read(&path)?;
-        info!(documents = manifest.len(), "documents are published");
-        let manifest = Arc::new(ArcSwap::from_pointee(manifest));
-        let kept = Arc::clone(&manifest);
-        let failures = meter
-            .u64_counter("bff.graphql.documents.manifest_errors")
-            .with_description(
-                "Manifests of documents that could not be read; the one before stays.",
-            )
-            .build();
-        let watching = tokio::spawn(async move {
-            loop {
-                file.changed().await;
-                match Manifest::read(&path) {
-                    Ok(manifest) => {
-                        info!(documents = manifest.len(), "other documents are published");
-                        kept.store(Arc::new(manifest));
-                    }
-                    Err(problem) => {
-                        failures.add(1, &[]);
-                        error!(%problem, "the documents published before stay");
-                    }
-                }
+    fn new(config: &Config, elsewhere: Option<Published>, meter: &Meter) -> anyhow::Result<Self> {
+        let file = config.manifest.clone();
+        let watched = file.clone().map(|path| WatchedFiles::new([path]));
+        let manifest = file.as_deref().map(Manifest::read).transpose()?;
+        let lacking = match &manifest {
+            Some(manifest) => {
+                info!(documents = manifest.len(), "documents are published");
+                None
             }
-        });
+            None => Some("not read yet".to_owned()),
+        };
+        let following = Following {
+            manifest: Arc::new(ArcSwap::from_pointee(manifest.unwrap_or_default())),
+            lacking: Arc::new(Mutex::new(lacking)),
+            failures: meter
+                .u64_counter("bff.graphql.documents.manifest_errors")
+                .with_description(
+                    "Manifests of documents that could not be read; the one before stays.",
+                )
+                .build(),
+        };
+        let (manifest, lacking) = (
+            Arc::clone(&following.manifest),
+            Arc::clone(&following.lacking),
+        );
+        let watching = match (elsewhere, watched, file) {
+            (Some(elsewhere), _, _) => tokio::spawn(following.elsewhere(elsewhere)),
+            (None, Some(watched), Some(path)) => tokio::spawn(following.file(watched, path)),
+            (None, _, _) => tokio::spawn(std::future::ready(())),
+        };
         Ok(Self {
             manifest,
             only: config.only,
@@ -172,6 +208,7 @@ impl Trusted {
                 .u64_counter("bff.graphql.documents.untrusted")
                 .with_description("Requests with a document that is not published.")
                 .build(),
+            lacking,
             _watching: Arc::new(AbortOnDropHandle::new(watching)),
         })
     }
@@ -182,6 +219,69 @@ impl Trusted {
         match self.only && !self.dry_run {
             true => Err(Unusable::Untrusted),
             false => Ok(()),
+        }
+    }
+}
+
+/// Keeps published documents as they are published.
+struct Following {
+    manifest: Arc<ArcSwap<Manifest>>,
+    lacking: Arc<Mutex<Option<String>>>,
+    failures: Counter<u64>,
+}
+
+impl Following {
+    async fn file(self, mut file: WatchedFiles, path: PathBuf) {
+        loop {
+            file.changed().await;
+            self.take(Manifest::read(&path));
+        }
+    }
+
+    async fn elsewhere(self, mut published: Published) {
+        let (mut before, mut outage) = (None, OutageLog::default());
+        while let Some(text) = published.next().await {
+            match text {
+                Ok(text) => {
+                    outage.recovered(|| info!("published documents can be read again"));
+                    if before.as_ref() != Some(&text) {
+                        self.take(Manifest::parse(&text).context("documents.data_id"));
+                        before = Some(text);
+                    }
+                }
+                Err(problem) => {
+                    outage.failed(Instant::now(), || {
+                        error!(
+                            problem,
+                            "published documents cannot be read: those before stay"
+                        );
+                    });
+                    self.lack(problem);
+                }
+            }
+        }
+    }
+
+    fn take(&self, read: anyhow::Result<Manifest>) {
+        match read {
+            Ok(manifest) => {
+                info!(documents = manifest.len(), "other documents are published");
+                self.manifest.store(Arc::new(manifest));
+                *self.lacking.lock() = None;
+            }
+            Err(problem) => {
+                self.failures.add(1, &[]);
+                let problem = format!("{problem:#}");
+                error!(problem, "the documents published before stay");
+                self.lack(problem);
+            }
+        }
+    }
+
+    /// Only as long as there are none.
+    fn lack(&self, problem: String) {
+        if let Some(lacking) = &mut *self.lacking.lock() {
+            *lacking = problem;
         }
     }
 }

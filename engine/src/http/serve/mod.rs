@@ -191,6 +191,27 @@ pub(crate) async fn serve(
     }
 }
 
+/// Serves requests on one connection that did not come in here.
+#[cfg(feature = "internals")]
+pub(crate) async fn serve_one(
+    socket: impl tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
+    peer: SocketAddr,
+    router: Router,
+    limits: Limits,
+    lifecycle: &Lifecycle,
+) {
+    let patience = Patience {
+        header: limits.header_timeout,
+        idle: limits.idle_timeout,
+    };
+    let activity = Arc::new(Activity::new(patience, Instant::now()));
+    let lasts = Lasts {
+        leaving: lifecycle.leaving.clone(),
+        closing: lifecycle.closing.clone(),
+    };
+    connection::serve(socket, peer, router, activity, lasts).await;
+}
+
 /// Where connections come in.
 struct Door {
     listener: TcpListener,
