@@ -37,8 +37,13 @@ bench:
     cargo bench --package bff-engine --features internals --bench rate_limit
     cargo bench --package bff-tests --bench stack
     cargo bench --package bff-tests --bench isolation
+    cargo bench --package bff-tests --bench edge
     cargo bench --package bff-tests --bench tracing
     cargo bench --package bff-tests --bench graphql
+
+# What clients send, made up by libFuzzer (needs a C++ compiler): just fuzz connection 600, or document, websocket.
+fuzz target seconds="60":
+    .ci/fuzz {{target}} {{seconds}}
 
 # What a person runs before each commit: under three minutes once it is built.
 fast:
@@ -50,7 +55,7 @@ contract consul:
 
 # The same of Nacos, and what its documents do: just contract-nacos 127.0.0.1:8848
 contract-nacos nacos:
-    NACOS_ADDR={{nacos}} cargo test --workspace --test it -- nacos_contract reload
+    NACOS_ADDR={{nacos}} cargo test --workspace --test it -- nacos_contract reload published_in_nacos
 
 # Traces in a real Jaeger, whose all-in-one program is given: just contract-jaeger ./jaeger
 contract-jaeger program:

@@ -6,7 +6,9 @@ use std::{
     time::Duration,
 };
 
-use bff_tests::{TestBff, fixtures::greeter::GreeterFixture, process::Program, websocket::Client};
+use bff_tests::{
+    TestBff, fixtures::greeter::GreeterFixture, heavy, process::Program, websocket::Client,
+};
 use serde_json::{Value, json};
 use tokio::time::interval;
 use tonic::Code;
@@ -271,58 +273,12 @@ async fn f23_no_request_of_a_mebibyte_costs_more_than_fifty() {
     let bff = TestBff::at(program.addr());
     assert!(bff.greets().await);
     let pid = program.pid().unwrap();
-    let many = |n: usize| -> String {
-        let fields = (0..n).map(|n| format!("a{n}: hello(name: $name) {{ message }} "));
-        fields.collect()
-    };
-    let echo = |n: usize, name: String| {
-        let query = format!("query($name: String!) {{ {} }}", many(n));
-        json!({ "query": query, "variables": { "name": name } }).to_string()
-    };
-    let names: String = (0..99).map(|n| format!("a{n}: message ")).collect();
-    let multiplied = format!("query($name: String!) {{ hello(name: $name) {{ {names} }} }}");
-    let large = "x".repeat(900_000);
-    let of = |variables: String| {
-        format!("{{\"query\":\"{{ __typename }}\",\"variables\":{{\"v\":{variables}}}}}")
-    };
-    for (what, body) in [
-        ("four of a large variable", echo(4, large.clone())),
-        ("fifty of a large variable", echo(50, large.clone())),
-        ("fifty of one that fits", echo(50, "x".repeat(80_000))),
-        ("control characters", echo(8, "\u{1}".repeat(170_000))),
-        (
-            "a large reply under many names",
-            json!({ "query": multiplied, "variables": { "name": large } }).to_string(),
-        ),
-        (
-            "a long document",
-            json!({ "query": format!("{{{}}}", "a ".repeat(500_000)) }).to_string(),
-        ),
-        (
-            "directives",
-            json!({ "query": format!("{{ hello {} {{ message }} }}", "@a".repeat(30_000)) })
-                .to_string(),
-        ),
-        ("numbers", of(format!("[{}1]", "1,".repeat(500_000)))),
-        ("lists", of(format!("[{}1]", "[],".repeat(330_000)))),
-        ("objects", of(format!("[{}1]", "{},".repeat(330_000)))),
-        ("keys", {
-            let keys: String = (0..80_000).map(|n| format!("\"{n:05}\":1,")).collect();
-            of(format!("{{{keys}\"a\":1}}"))
-        }),
-        ("brackets", "[".repeat(1_000_000)),
-    ] {
+    for (what, body) in heavy::requests() {
         assert!(body.len() <= 1 << 20, "{what}: {}", body.len());
         // The most it had begins anew.
         std::fs::write(format!("/proc/{pid}/clear_refs"), "5").unwrap();
         let before = memory(pid, "VmRSS");
-        let request = reqwest::Client::new()
-            .post(bff.url("/graphql"))
-            .header("content-type", "application/json")
-            .body(body);
-        let answer = request.send().await.unwrap();
-        let status = answer.status();
-        let length = answer.bytes().await.unwrap().len();
+        let (status, length) = bff.send(body).await;
         let more = (memory(pid, "VmHWM") - before) / 1024;
         println!("F23  {what}: {status}, {length} bytes, {more} MiB more");
 

@@ -1,6 +1,13 @@
 //! `[http.tls]`: the public listener in TLS.
 
-use std::{fs, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    fs,
+    net::SocketAddr,
+    os::unix::fs::symlink,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use rustls::{
     ClientConfig, RootCertStore,
@@ -43,11 +50,22 @@ impl Files {
         self.dir.path().join("tls.key")
     }
 
-    /// Writes another certificate and its key.
+    /// Puts another certificate and its key there as Kubernetes does: the files are links through a link to a
+    /// folder, and it is that one which changes.
     fn renew(&self) -> CertificateDer<'static> {
         let made = rcgen::generate_simple_self_signed([NAME.to_owned()]).unwrap();
-        fs::write(self.cert(), made.cert.pem()).unwrap();
-        fs::write(self.key(), made.signing_key.serialize_pem()).unwrap();
+        let folder = tempfile::tempdir_in(&self.dir).unwrap().keep();
+        fs::write(folder.join("tls.crt"), made.cert.pem()).unwrap();
+        fs::write(folder.join("tls.key"), made.signing_key.serialize_pem()).unwrap();
+        let (data, next) = (self.dir.path().join("..data"), folder.join("next"));
+        symlink(&folder, &next).unwrap();
+        fs::rename(next, data).unwrap();
+        for name in ["tls.crt", "tls.key"] {
+            let file = self.dir.path().join(name);
+            if !file.is_symlink() {
+                symlink(Path::new("..data").join(name), file).unwrap();
+            }
+        }
         made.cert.der().clone()
     }
 
@@ -166,15 +184,30 @@ async fn a_certificate_that_changes_is_used_and_one_that_is_broken_changes_nothi
 
 #[tokio::test(flavor = "multi_thread")]
 async fn who_forgets_the_s_is_told_so_and_who_does_not_greet_is_closed() {
-    let (files, _) = Files::new();
+    let (files, root) = Files::new();
     let system = files.system().await;
     let answer = reqwest::get(system.bff.url("/livez")).await.unwrap();
     assert_eq!(answer.status(), 400);
     let text = answer.text().await.unwrap();
     assert!(text.contains("write https://"), "{text}");
-    for said in [b"".as_slice(), b"\x16\x03\x01\x02\x00"] {
+    let mut silent = Vec::new();
+    for (said, leaves) in [
+        (b"".as_slice(), false),
+        (b"\x16\x03\x01\x02\x00", false),
+        // One that ends in the middle of its greeting.
+        (b"\x16\x03\x01\x02\x00", true),
+    ] {
         let mut socket = TcpStream::connect(system.bff.addr()).await.unwrap();
         socket.write_all(said).await.unwrap();
+        if leaves {
+            socket.shutdown().await.unwrap();
+        }
+        silent.push(socket);
+    }
+    // Nobody waits for them.
+    let stream = connect(system.bff.addr(), &root, &[]).await.unwrap();
+    greets(stream).await;
+    for mut socket in silent {
         let mut rest = Vec::new();
         // An end, or a reset of what was not read.
         let _ = soon(socket.read_to_end(&mut rest)).await;

@@ -7,6 +7,7 @@
 pub mod chaos;
 pub mod everything;
 pub mod fixtures;
+pub mod heavy;
 mod load;
 pub mod process;
 mod test_bff;

@@ -164,6 +164,19 @@ impl TestBff {
         answer.text().await.expect("text")
     }
 
+    /// Sends a body as JSON, which it may not be; the answer's status and how many bytes it has.
+    ///
+    /// # Panics
+    /// When there is no answer.
+    #[expect(clippy::expect_used, reason = "a test without an answer has failed")]
+    pub async fn send(&self, body: String) -> (u16, usize) {
+        let request = self.http.post(self.url("/graphql"));
+        let request = request.header("content-type", "application/json");
+        let answer = request.body(body).send().await.expect("an answer");
+        let status = answer.status().as_u16();
+        (status, answer.bytes().await.expect("a body").len())
+    }
+
     /// Asks for a greeting and says whether it came without an error.
     pub async fn greets(&self) -> bool {
         let answer = self.query("{ hello { message } }").await;
