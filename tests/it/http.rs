@@ -2,7 +2,7 @@
 
 use std::io::Write;
 
-use bff_tests::TestBff;
+use bff_tests::{TestBff, websocket::Client};
 use reqwest::{Method, StatusCode, header::HeaderMap};
 use serde_json::{Value, json};
 
@@ -482,18 +482,33 @@ async fn pages_of_configured_origins_may_call_and_no_others() {
 async fn more_requests_than_may_be_in_flight_are_told_to_come_back() {
     let system = System::with(1, |bff| bff.set("http.max_in_flight", 2)).await;
     let greeter = &system.greeters[0];
-    greeter.script(|script| script.latency = std::time::Duration::from_secs(20));
     let addr = system.bff.addr();
+    // A subscription that has begun is none.
+    greeter.script(|script| (script.greetings, script.holds) = (1, true));
+    let mut client = Client::connect(addr, &[]).await;
+    let operation = |id: &str, query: &str| json!({ "id": id, "type": "subscribe", "payload": { "query": query } });
+    for id in ["1", "2", "3"] {
+        let greetings = "subscription { greetings { message } }";
+        client.send(operation(id, greetings)).await;
+        assert_eq!(client.next().await["type"], "next");
+    }
+    greeter.script(|script| script.latency = std::time::Duration::from_secs(20));
+    let before = greeter.call_count();
     let asking: Vec<_> = (0..2)
         .map(|_| tokio::spawn(async move { TestBff::at(addr).greets().await }))
         .collect();
     let mut pace = tokio::time::interval(std::time::Duration::from_millis(5));
     soon(async {
-        while greeter.call_count() < 2 {
+        while greeter.call_count() < before + 2 {
             pace.tick().await;
         }
     })
     .await;
+    client.send(operation("4", "{ __typename }")).await;
+    let refused = client.next().await;
+    assert_eq!(refused["type"], "error", "{refused}");
+    let code = &refused["payload"][0]["extensions"]["code"];
+    assert_eq!(code, "OVERLOADED");
     let query = json!({ "query": "{ __typename }" });
     let got = post(&system.bff).json(&query).got().await;
     assert_eq!((got.status.as_u16(), got.code()), (503, "OVERLOADED"));

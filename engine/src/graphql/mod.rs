@@ -182,7 +182,7 @@ pub(crate) async fn execute_stream(
     session: Arc<Data>,
     timeout: std::time::Duration,
     parent: &Span,
-) -> Result<impl Stream<Item = Written> + Send + use<>, Refused> {
+) -> Result<Answers, Refused> {
     let deadline = Instant::now() + timeout;
     let document = executable.documents.read(&request.query, deadline).await;
     let operation = Operation::start(executable, execution, document, &mut request, takes, parent);
@@ -298,6 +298,11 @@ pub(crate) fn too_many(limit: usize) -> [ServerError; 1] {
     [Code::Overloaded.error(problem, None)]
 }
 
+/// Why a request is not executed for which there is no place.
+pub(crate) fn too_many_requests(problem: &str) -> [ServerError; 1] {
+    [Code::Overloaded.error(problem, None)]
+}
+
 /// Why a client gets no more operations with many answers, over whatever connection.
 pub(crate) fn too_many_streams() -> [ServerError; 1] {
     let problem = "Too many operations with many answers are open here: end some first.";
@@ -317,11 +322,19 @@ pub(crate) fn slow_client() -> [ServerError; 1] {
 
 /// The answers of one operation. What it asked for ends before it does, also when it is dropped:
 /// fields are in this order for that.
-struct Answers {
+pub(crate) struct Answers {
     answers: BoxStream<'static, Response>,
     driver: Driver,
     operation: Option<Operation>,
     limits: Limits,
+}
+
+impl Answers {
+    /// Whether they are a subscription's, which may have none for days.
+    pub(crate) fn are_events(&self) -> bool {
+        let operation = self.operation.as_ref();
+        operation.is_some_and(Operation::is_subscription)
+    }
 }
 
 impl Stream for Answers {

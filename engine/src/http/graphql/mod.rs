@@ -91,13 +91,26 @@ impl InFlight {
     }
 
     /// A place for a request of `client`'s, until it is dropped.
-    fn take(&self, client: Option<ClientKey>) -> Result<Place<ClientKey>, Refusal> {
+    pub(super) fn take(&self, client: Option<ClientKey>) -> Result<Place<ClientKey>, TooMany> {
         let place = self.places.take(self.max, client, Instant::now);
         place.ok_or_else(|| {
             self.shed.add(1, &[]);
-            let problem = "Too many requests are under way here: try again in a second.";
-            Refusal::new(StatusCode::SERVICE_UNAVAILABLE, problem)
+            TooMany
         })
+    }
+}
+
+/// There is no place for a request.
+pub(super) struct TooMany;
+
+impl TooMany {
+    /// Why, for the client.
+    pub(super) const PROBLEM: &str = "Too many requests are under way here: try again in a second.";
+}
+
+impl From<TooMany> for Refusal {
+    fn from(_: TooMany) -> Self {
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, TooMany::PROBLEM)
     }
 }
 
@@ -281,6 +294,7 @@ impl Endpoint {
             data: self.data,
             lifecycle: self.lifecycle,
             counts: self.sockets,
+            in_flight: self.in_flight,
             persisted: self.persisted,
             init_timeout: self.header_timeout,
             request_timeout: self.request_timeout,

@@ -15,7 +15,7 @@ use tokio::{
 use tokio_util::task::AbortOnDropHandle;
 
 use super::{
-    super::graphql::client_of,
+    super::graphql::{TooMany, client_of},
     super::outbox::{Full, Out, Outbox},
     super::parameters::Parameters,
     Connection,
@@ -276,8 +276,14 @@ impl Started {
     async fn run(&self, request: async_graphql::Request, session: Arc<Data>) {
         let connection = &self.connection;
         let id = self.id.as_str();
-        let Some(_open) = connection.counts.open(client_of(&session)) else {
+        let client = client_of(&session);
+        let Some(_open) = connection.counts.open(client) else {
             let errors = graphql::too_many_streams();
+            let payload = errors.as_slice();
+            return self.end(&Told::Error { id, payload });
+        };
+        let Ok(place) = connection.in_flight.take(client) else {
+            let errors = graphql::too_many_requests(TooMany::PROBLEM);
             let payload = errors.as_slice();
             return self.end(&Told::Error { id, payload });
         };
@@ -294,12 +300,14 @@ impl Started {
         )
         .await;
         let mut answers = match started {
-            Ok(answers) => std::pin::pin!(answers),
+            Ok(answers) => answers,
             Err(Refused(errors)) => {
                 let payload = errors.as_slice();
                 return self.end(&Told::Error { id, payload });
             }
         };
+        // Once it has begun, a subscription waits most of the time; anything else is a request to its end.
+        let _place = (!answers.are_events()).then_some(place);
         while let Some(answer) = answers.next().await {
             match self.add(next(id, &answer)) {
                 Some(Ok(())) => {}

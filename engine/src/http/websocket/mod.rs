@@ -20,7 +20,9 @@ use serde_json::Value;
 
 pub(super) use self::message::Close;
 use self::message::PROTOCOL;
-use super::{Incoming, Lifecycle, RequestData, Served, graphql::session, persisted::Persisted};
+use super::{
+    InFlight, Incoming, Lifecycle, RequestData, Served, graphql::session, persisted::Persisted,
+};
 use crate::{
     graphql::Execution,
     telemetry::trace::Span,
@@ -103,6 +105,7 @@ pub(super) struct Connection {
     pub(super) data: RequestData,
     pub(super) lifecycle: Lifecycle,
     pub(super) counts: SocketCounts,
+    pub(super) in_flight: InFlight,
     pub(super) persisted: Persisted,
     /// How long the client may take to say `connection_init`.
     pub(super) init_timeout: Duration,
