@@ -208,6 +208,11 @@ pub(crate) async fn execute_stream(
 }
 
 impl Completed {
+    /// About how many bytes it has.
+    pub(crate) fn size(&self) -> usize {
+        self.size
+    }
+
     /// As it is sent; instead of an answer that is larger than `limits` allow, why it is not.
     ///
     /// # Errors

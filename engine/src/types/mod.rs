@@ -2,6 +2,7 @@
 //! that no user of them checks again.
 
 mod backoff;
+mod beside;
 mod client_key;
 mod error_chain;
 mod fair;
@@ -11,6 +12,7 @@ mod watched;
 
 pub(crate) use self::{
     backoff::Backoff,
+    beside::{LONG, NotDone, beside},
     client_key::ClientKey,
     error_chain::error_chain,
     fair::{Fair, Place},

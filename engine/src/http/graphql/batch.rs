@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use super::{
     super::{Incoming, Served, parameters::Parameters},
-    Endpoint, client_of,
+    Endpoint, client_of, json,
     negotiate::Form,
     refusal::Refusal,
     send, session,
@@ -70,8 +70,8 @@ impl Endpoint {
             if body.len() > 1 {
                 body.push(b',');
             }
-            let json = completed.json(&served.executable.limits, &self.execution);
-            body.extend(json.map_err(|_| Refusal::no_json())?);
+            let limits = &served.executable.limits;
+            body.extend(json(completed, limits, &self.execution).await?);
         }
         body.push(b']');
         // Each says for itself how it went.

@@ -43,11 +43,13 @@ use super::{
 };
 use crate::{
     call::CallOptions,
-    graphql::{self, Completed, Executed, Execution, Takes},
+    graphql::{self, Completed, Executed, Execution, Limits, Takes},
     telemetry::trace::Span,
-    types::{ClientKey, Fair, Place},
+    types::{ClientKey, Fair, LONG, NotDone, Place, beside},
 };
 
+/// How long a large answer may wait until it is written: its deadline may be over, and it is there.
+const WRITTEN_WITHIN: Duration = Duration::from_secs(5);
 /// A client's own, smaller wish for a deadline.
 const REQUEST_TIMEOUT: &str = "x-request-timeout";
 
@@ -106,6 +108,12 @@ pub(super) struct TooMany;
 impl TooMany {
     /// Why, for the client.
     pub(super) const PROBLEM: &str = "Too many requests are under way here: try again in a second.";
+}
+
+impl From<NotDone> for Refusal {
+    fn from(_: NotDone) -> Self {
+        TooMany.into()
+    }
 }
 
 impl From<TooMany> for Refusal {
@@ -220,7 +228,11 @@ impl Endpoint {
                     Form::Events => 0,
                     _ => self.max_batch,
                 };
-                Sent::of_json(&body::read(headers, body, deadline).await?, max)?
+                let body = body::read(headers, body, deadline).await?;
+                match body.len() {
+                    ..LONG => Sent::of_json(&body, max)?,
+                    _ => beside(deadline, move || Sent::of_json(&body, max)).await??,
+                }
             }
         };
         let options = CallOptions {
@@ -319,8 +331,7 @@ async fn respond(
     // What resolvers have said.
     let said = std::mem::take(&mut completed.response.http_headers);
     let limits = &served.executable.limits;
-    let body = completed.json(limits, execution);
-    let body = body.map_err(|_| Refusal::no_json())?;
+    let body = json(completed, limits, execution).await?;
     let status = match (executed, form) {
         (Executed::NotThisWay, _) => StatusCode::METHOD_NOT_ALLOWED,
         (Executed::Shed, _) => StatusCode::SERVICE_UNAVAILABLE,
@@ -336,6 +347,23 @@ async fn respond(
         headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
     }
     Ok(response)
+}
+
+/// An answer as it is sent.
+async fn json(
+    completed: Completed,
+    limits: &Limits,
+    execution: &Execution,
+) -> Result<Vec<u8>, Refusal> {
+    let json = match completed.size() {
+        ..LONG => completed.json(limits, execution),
+        _ => {
+            let (limits, execution) = (*limits, execution.clone());
+            let soon = Instant::now() + WRITTEN_WITHIN;
+            beside(soon, move || completed.json(&limits, &execution)).await?
+        }
+    };
+    json.map_err(|_| Refusal::no_json())
 }
 
 /// An answer's body and what its resolvers have said, in `form`.

@@ -21,7 +21,10 @@ use super::{
     Connection,
     message::{Close, PROTOCOL, Said, Told, next, read},
 };
-use crate::graphql::{self, Refused, Takes};
+use crate::{
+    graphql::{self, Refused, Takes},
+    types::{LONG, beside},
+};
 
 /// How often a client is asked whether it is there; one that says nothing until the next time is not.
 const PING: Duration = Duration::from_secs(25);
@@ -80,7 +83,12 @@ pub(super) async fn serve(socket: WebSocket, connection: Connection) {
                 continue;
             }
             message = messages.next() => match message {
-                Some(Ok(Message::Text(text))) => read(text.as_str()),
+                Some(Ok(Message::Text(text))) if text.len() < LONG => read(text.as_str()),
+                Some(Ok(Message::Text(text))) => {
+                    let deadline = Instant::now() + client.connection.request_timeout;
+                    let said = beside(deadline, move || read(text.as_str())).await;
+                    said.unwrap_or(Err(Close::BUSY))
+                }
                 Some(Ok(Message::Binary(_))) => break Some(Close::NOT_TEXT),
                 // Answered by the library, or an answer.
                 Some(Ok(Message::Ping(_) | Message::Pong(_))) => {

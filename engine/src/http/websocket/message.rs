@@ -92,6 +92,7 @@ impl Close {
     pub(super) const NOT_ACCEPTABLE: Self = Self::new(4406, "Subprotocol not acceptable");
     pub(super) const NO_INIT: Self = Self::new(4408, "Connection initialisation timeout");
     pub(super) const TWO_INITS: Self = Self::new(4429, "Too many initialisation requests");
+    pub(super) const BUSY: Self = Self::new(1013, "Too much to do: try again later");
     pub(super) const UNREAD: Self = Self::new(1008, "Answers are not read");
     pub(super) const NOT_TEXT: Self = Self::new(4400, "Messages are text");
 
