@@ -2,14 +2,19 @@
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
-use bff_tests::{Load, TestBff, fixtures::consul::Health};
+use bff_tests::{
+    Load, TestBff,
+    fixtures::{consul::Health, greeter::GreeterFixture},
+    process::Program,
+};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
-    time::interval,
+    time::{Instant, interval},
 };
 
-use crate::support::{System, soon};
+use crate::support::{System, dev, soon};
 
 const MS: Duration = Duration::from_millis(1);
 
@@ -93,6 +98,46 @@ async fn f22_connections_that_send_half_a_head_or_nothing_are_closed_in_its_time
     assert_eq!(load.failures().await, 0);
     // Between two requests a connection may take longer than that.
     idle.livez().await;
+}
+
+#[tokio::test]
+async fn f22_five_thousand_sockets_that_say_nothing_are_gone_in_time_and_requests_are_served() {
+    // Each is a file here and one there, and what a process may have is little by default.
+    let (_, most) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
+    setrlimit(Resource::RLIMIT_NOFILE, most, most).unwrap();
+    let sockets = 5_000.min(usize::try_from(most).unwrap_or(usize::MAX) / 2);
+    let greeter = GreeterFixture::start().await.unwrap();
+    let endpoints = format!("[\"http://{}\"]", greeter.addr());
+    let args = [
+        "bff",
+        "run",
+        "--listen=127.0.0.1:0",
+        "--admin=none",
+        "--set=consul.register=false",
+        "--set=http.header_timeout=3s",
+        "--set=http.max_connections_per_client=10000",
+        &format!("--set=upstreams.greeter.endpoints={endpoints}"),
+    ];
+    let program = Program::start(dev(), args).await.unwrap();
+    let bff = TestBff::at(program.addr());
+    assert!(bff.greets().await);
+    let began = Instant::now();
+    let mut silent = Vec::with_capacity(sockets);
+    for _ in 0..sockets {
+        silent.push(Raw::connect(program.addr()).await);
+    }
+    assert!(bff.greets().await);
+    let closed = async {
+        for one in &mut silent {
+            one.closed().await;
+        }
+    };
+    soon(closed).await;
+    println!(
+        "F22  {sockets} silent sockets: gone {:?} after the first",
+        began.elapsed()
+    );
+    assert!(bff.greets().await);
 }
 
 #[tokio::test]
