@@ -111,7 +111,7 @@ impl Server {
         rate_limit::register(&meter, &reload.limiter);
         let persisted = Persisted::new(
             config.documents.as_ref(),
-            config.published_elsewhere(),
+            live.published_elsewhere(),
             &meter,
         )?;
         let readiness = Readiness::new(

@@ -81,12 +81,3 @@ fn nacos_is_there(
         _ => Ok(()),
     }
 }
-
-impl Config {
-    /// Documents for clients that are published in Nacos, if they are.
-    pub(crate) fn published_elsewhere(&self) -> Option<http::Published> {
-        let data_id = self.documents.as_ref()?.data_id.as_deref()?;
-        let nacos = self.nacos.as_ref()?;
-        Some(nacos::texts(nacos, data_id))
-    }
-}

@@ -203,7 +203,7 @@ pub(crate) async fn execute_stream(
         answers: executable.schema.execute_stream(request, session),
         driver: Driver::new(batches),
         operation: Some(operation),
-        limits: executable.limits.clone(),
+        limits: executable.limits,
     })
 }
 

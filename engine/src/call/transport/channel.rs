@@ -263,12 +263,12 @@ fn first_frame(said: &[u8]) -> First {
     let Some(settings) = said.get(HEAD..HEAD + length) else {
         return First::Incomplete;
     };
-    let allowed = settings.chunks_exact(SETTING).filter_map(|setting| {
+    let mut allowed = settings.chunks_exact(SETTING).filter_map(|setting| {
         let value = setting.strip_prefix(&MAX_CONCURRENT_STREAMS)?;
         let value = u32::from_be_bytes(value.try_into().ok()?);
         usize::try_from(value).ok()
     });
-    let max_calls = allowed.last().unwrap_or(usize::MAX);
+    let max_calls = allowed.next_back().unwrap_or(usize::MAX);
     First::Settings { max_calls }
 }
 

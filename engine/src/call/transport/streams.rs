@@ -97,34 +97,32 @@ impl<C: Capacity + Send + Sync + 'static> Streams<C> {
     /// When there is no further connection: the instance has too much to do, for all that is known, for it
     /// is connected.
     pub(super) async fn place(self: &Arc<Self>) -> Result<Lease<C>, CallError> {
-        loop {
-            if let Some(place) = self.free() {
-                return Ok(place);
-            }
-            let dialling = Arc::clone(&self.dialling).lock_owned().await;
-            if let Some(place) = self.free() {
-                return Ok(place);
-            }
-            let this = Arc::clone(self);
-            let dialled = tokio::spawn(async move {
-                let _dialling = dialling;
-                this.dial().await
-            });
-            let why = match dialled.await {
-                Ok(Ok(())) => continue,
-                Ok(Err(NotConnected(why))) => why,
-                Err(ended) => ended.to_string(),
-            };
-            return Err(no_further(&why));
+        if let Some(place) = self.free() {
+            return Ok(place);
+        }
+        let dialling = Arc::clone(&self.dialling).lock_owned().await;
+        if let Some(place) = self.free() {
+            return Ok(place);
+        }
+        let this = Arc::clone(self);
+        let dialled = tokio::spawn(async move {
+            let _dialling = dialling;
+            this.dial().await
+        });
+        match dialled.await {
+            Ok(Ok(place)) => Ok(place),
+            Ok(Err(NotConnected(why))) => Err(no_further(&why)),
+            Err(ended) => Err(no_further(&ended.to_string())),
         }
     }
 
-    async fn dial(self: &Arc<Self>) -> Result<(), NotConnected> {
+    /// Brings up one more connection; the first place on it is the caller's.
+    async fn dial(self: &Arc<Self>) -> Result<Lease<C>, NotConnected> {
         let connected = (self.more)(self.calm.load(Ordering::Relaxed)).await;
         let Connection { channel, ended } = connected?;
         let line = Arc::new(Line {
             established: Arc::new(Established::alone(channel)),
-            open: AtomicUsize::new(0),
+            open: AtomicUsize::new(1),
             ended: AtomicBool::new(false),
         });
         self.lines.lock().push(Arc::clone(&line));
@@ -140,7 +138,8 @@ impl<C: Capacity + Send + Sync + 'static> Streams<C> {
                 of.calm.fetch_add(1, Ordering::Relaxed);
             }
         });
-        Ok(())
+        let of = Arc::downgrade(self);
+        Ok(Lease { line, of })
     }
 
     /// A place on a connection that is up. The fullest has it, so that others may end.

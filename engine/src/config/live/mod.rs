@@ -21,6 +21,7 @@ use super::{
     nacos::{self, NacosState, NacosStatus, PollResult, log_change},
     print,
 };
+use crate::http;
 
 /// How long a start waits for Nacos before it goes on without.
 const BOOT_WAIT: Duration = Duration::from_secs(3);
@@ -30,7 +31,7 @@ const BOOT_WAIT: Duration = Duration::from_secs(3);
 pub(crate) struct Live {
     state: watch::Receiver<Arc<EffectiveConfig>>,
     /// Ends with the last clone.
-    _follow: Option<Arc<AbortOnDropHandle<()>>>,
+    follow: Option<Arc<AbortOnDropHandle<()>>>,
 }
 
 /// The effective configuration at one moment.
@@ -80,7 +81,7 @@ impl Live {
     fn unchanging(now: EffectiveConfig) -> Self {
         Self {
             state: watch::channel(Arc::new(now)).1,
-            _follow: None,
+            follow: None,
         }
     }
 
@@ -114,7 +115,7 @@ impl Live {
             );
         }
         let (sender, state) = watch::channel(Arc::new(now));
-        let follow = tokio::spawn(async move {
+        let following = tokio::spawn(async move {
             while let Some(reading) = readings.recv().await {
                 let next =
                     sender
@@ -125,8 +126,17 @@ impl Live {
         });
         Ok(Self {
             state,
-            _follow: Some(Arc::new(AbortOnDropHandle::new(follow))),
+            follow: Some(Arc::new(AbortOnDropHandle::new(following))),
         })
+    }
+
+    /// Documents for clients that are published in Nacos, if they are and it is followed.
+    pub(crate) fn published_elsewhere(&self) -> Option<http::Published> {
+        self.follow.as_ref()?;
+        let now = self.now();
+        let config = &now.config;
+        let data_id = config.documents.as_ref()?.data_id.as_deref()?;
+        Some(nacos::texts(config.nacos.as_ref()?, data_id))
     }
 
     /// The effective configuration.

@@ -140,7 +140,7 @@ async fn what_came_into_force_before_anybody_listened_is_applied_all_the_same() 
     let (_sender, state) = watch::channel(Arc::new(second));
     let live = Live {
         state,
-        _follow: None,
+        follow: None,
     };
     let mut depths = Vec::new();
     let changes = live.each_change(first.generation, |config| {
