@@ -1,7 +1,12 @@
 //! The parameters of a request (GraphQL over HTTP, "Request Parameters"), by whichever way they come.
 
+use std::fmt;
+
 use async_graphql::{Extensions, Request, Variables};
-use serde::Deserialize;
+use serde::{
+    Deserialize, Deserializer,
+    de::{MapAccess, Visitor, value::MapAccessDeserializer},
+};
 
 use super::persisted::{Extension, Named, Persisted, Unusable};
 use crate::graphql::Code;
@@ -28,7 +33,7 @@ fn values(json: &[u8]) -> usize {
 
 /// As they come. What else there is says nothing to us.
 #[derive(Debug, Default, Deserialize)]
-#[serde(default)]
+#[serde(default, remote = "Self")]
 pub(super) struct Parameters {
     query: Option<String>,
     #[serde(rename = "operationName")]
@@ -38,6 +43,27 @@ pub(super) struct Parameters {
     /// The name of a published document (GraphQL over HTTP, "Persisted Documents").
     #[serde(rename = "documentId")]
     document_id: Option<String>,
+}
+
+/// Of an object alone: what is derived also takes a list of the fields' values.
+impl<'de> Deserialize<'de> for Parameters {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct OfObject;
+
+        impl<'de> Visitor<'de> for OfObject {
+            type Value = Parameters;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object with a query")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Parameters, A::Error> {
+                Parameters::deserialize(MapAccessDeserializer::new(map))
+            }
+        }
+
+        deserializer.deserialize_map(OfObject)
+    }
 }
 
 /// What is wrong with them, for whoever sent them.

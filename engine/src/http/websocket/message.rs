@@ -148,6 +148,7 @@ mod tests {
             r#"{"type":"subscribe","payload":{"query":"{ a }"}}"#,
             r#"{"type":"subscribe","id":1,"payload":{"query":"{ a }"}}"#,
             r#"{"type":"subscribe","id":"1"}"#,
+            r#"{"type":"subscribe","id":"1","payload":["{ a }",null,null,null,null]}"#,
             r#"{"type":"complete"}"#,
         ] {
             let close = read(text).unwrap_err();
