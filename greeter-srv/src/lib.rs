@@ -130,7 +130,13 @@ pub async fn run(
                 registrar.deregister().await;
             }
         };
-        tokio::join!(deregistered, pause(options.drain_delay));
+        // Of a short time, half is for calls that are open.
+        let delay = options.drain_delay.min(options.drain_timeout / 2);
+        let (in_time, ()) =
+            tokio::join!(timeout(delay.max(DEREGISTER), deregistered), pause(delay));
+        if in_time.is_err() {
+            warn!("Consul does not answer, it will remove the entry after its critical time");
+        }
         info!("finishing open calls");
         let _ = drain.send(());
         (&mut server).await
@@ -150,6 +156,9 @@ pub async fn run(
         }
     }
 }
+
+/// How long Consul may take at least to take the entry out.
+const DEREGISTER: std::time::Duration = std::time::Duration::from_secs(3);
 
 /// A pause that a test may make as short as nothing.
 async fn pause(duration: std::time::Duration) {

@@ -6,6 +6,7 @@ use std::{net::SocketAddr, path::Path, time::Duration};
 use bff_tests::{
     TestBff, fixtures::greeter::GreeterFixture, heavy, process::Program, websocket::Client,
 };
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use serde_json::json;
 use tokio::{
     io::AsyncReadExt,
@@ -79,6 +80,9 @@ async fn unread(addr: SocketAddr) -> Vec<Client> {
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
+    // Each silent socket is a file here and one there.
+    let (_, most) = getrlimit(Resource::RLIMIT_NOFILE)?;
+    setrlimit(Resource::RLIMIT_NOFILE, most, most)?;
     let greeter = GreeterFixture::start().await?;
     greeter.script(|script| (script.greetings, script.holds) = (50, true));
     let endpoints = format!(

@@ -74,9 +74,13 @@ pub(crate) struct Completed {
 impl Completed {
     /// The answer to what was not executed.
     pub(crate) fn refused(errors: Vec<ServerError>) -> Self {
+        let is_shed = errors.first().and_then(operation::code_of) == Some(Code::Overloaded);
         Self {
             response: Response::from_errors(errors),
-            executed: Executed::No,
+            executed: match is_shed {
+                true => Executed::Shed,
+                false => Executed::No,
+            },
             size: 0,
         }
     }

@@ -229,7 +229,7 @@ fn not_taken(kind: &str, takes: Takes) -> Option<&'static str> {
 }
 
 /// The code of one of our own errors; `None` for those of the owner's resolvers.
-fn code_of(error: &ServerError) -> Option<Code> {
+pub(super) fn code_of(error: &ServerError) -> Option<Code> {
     match error.extensions.as_ref()?.get("code")? {
         Value::String(code) => Code::parse(code),
         _ => None,

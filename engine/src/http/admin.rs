@@ -112,7 +112,19 @@ async fn no_stranger(State(bound): State<SocketAddr>, request: Request, next: Ne
 fn over_loopback(bound: SocketAddr, request: &Request) -> bool {
     let peer = request.extensions().get::<ConnectInfo<SocketAddr>>();
     let is_loopback = |addr: SocketAddr| addr.ip().to_canonical().is_loopback();
-    is_loopback(bound) || peer.is_some_and(|ConnectInfo(peer)| is_loopback(*peer))
+    // Where all addresses are listened on, sidecars and this machine's own scrapers come that way, too, by
+    // whatever name; it is browsers that pages can use.
+    is_loopback(bound)
+        || (is_browsers(request.headers())
+            && peer.is_some_and(|ConnectInfo(peer)| is_loopback(*peer)))
+}
+
+/// Whether a browser sends it, by what all of them say.
+fn is_browsers(headers: &HeaderMap) -> bool {
+    let agent = headers.get(header::USER_AGENT);
+    agent.is_some_and(|agent| agent.as_bytes().starts_with(b"Mozilla/"))
+        || headers.contains_key("sec-fetch-site")
+        || headers.contains_key(header::ORIGIN)
 }
 
 /// By what browsers add to a request. An address that is typed, and our own pages, are not another
@@ -185,6 +197,8 @@ mod tests {
     fn what_comes_over_loopback_is_known_by_its_peer_also_where_all_addresses_are_listened_on() {
         let from = |peer: Option<&str>| {
             let mut request = Request::new(axum::body::Body::empty());
+            let browser = http::HeaderValue::from_static("Mozilla/5.0");
+            request.headers_mut().insert(header::USER_AGENT, browser);
             let peer = peer.map(|peer| ConnectInfo(peer.parse::<SocketAddr>().unwrap()));
             peer.map(|peer| request.extensions_mut().insert(peer));
             request
@@ -193,6 +207,8 @@ mod tests {
         assert!(over_loopback(all, &from(Some("127.0.0.1:50000"))));
         assert!(over_loopback(all, &from(Some("[::ffff:127.0.0.1]:50000"))));
         assert!(!over_loopback(all, &from(Some("10.0.0.7:50000"))));
+        let scraper = Request::new(axum::body::Body::empty());
+        assert!(!over_loopback(all, &scraper));
         let own = "[::ffff:127.0.0.1]:8001".parse().unwrap();
         assert!(over_loopback(own, &from(None)));
     }

@@ -12,7 +12,7 @@ mod watched;
 
 pub(crate) use self::{
     backoff::Backoff,
-    beside::{LONG, NotDone, beside},
+    beside::{LONG, NotDone, Turn},
     client_key::ClientKey,
     error_chain::error_chain,
     fair::{Fair, Place},

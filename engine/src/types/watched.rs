@@ -19,8 +19,9 @@ pub(crate) struct WatchedFiles {
     seen: Vec<Seen>,
 }
 
-/// What tells one version of a file from the next; `None` if it is not there.
-type Seen = Option<(SystemTime, u64)>;
+/// What tells one version of a file from the next; `None` if it is not there. On Unix also who may read it, and
+/// which file it is: what replaces it may be as old and as long.
+type Seen = Option<(SystemTime, u64, [i64; 3])>;
 
 impl WatchedFiles {
     /// Those at `paths`, as they look now: to be called before they are read.
@@ -50,7 +51,14 @@ fn look(paths: &[PathBuf]) -> Vec<Seen> {
 
 fn seen(path: &Path) -> Seen {
     let data = fs::metadata(path).ok()?;
-    Some((data.modified().ok()?, data.len()))
+    #[cfg(unix)]
+    let more = {
+        use std::os::unix::fs::MetadataExt;
+        [data.ino().cast_signed(), data.ctime(), data.ctime_nsec()]
+    };
+    #[cfg(not(unix))]
+    let more = [0; 3];
+    Some((data.modified().ok()?, data.len(), more))
 }
 
 #[cfg(test)]

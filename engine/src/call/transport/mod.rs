@@ -134,7 +134,7 @@ fn set(flag: &AtomicBool) {
 
 /// How much a connection takes.
 pub(crate) trait Capacity {
-    /// Calls that its peer allows on it at one time, as it has last said.
+    /// Calls that its peer allows on it at one time, as it said at first.
     fn max_calls(&self) -> usize {
         usize::MAX
     }

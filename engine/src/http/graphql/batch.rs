@@ -66,7 +66,10 @@ impl Endpoint {
         let mut body = vec![b'['];
         let mut said = HeaderMap::new();
         for mut completed in join_all(executing).await {
-            said.extend(std::mem::take(&mut completed.response.http_headers));
+            let headers = std::mem::take(&mut completed.response.http_headers);
+            for (name, value) in &headers {
+                said.append(name, value.clone());
+            }
             if body.len() > 1 {
                 body.push(b',');
             }

@@ -23,7 +23,10 @@ use super::{
     },
     negotiate::Form,
 };
-use crate::graphql::{self, Written};
+use crate::{
+    graphql::{self, Written},
+    types::{ClientKey, Place},
+};
 
 /// How often a comment is sent when there is nothing else: who does not get it knows that nobody is there,
 /// and proxies keep the connection.
@@ -37,12 +40,12 @@ pub(super) fn respond(
     answers: impl Stream<Item = Written> + Send + 'static,
     lifecycle: Lifecycle,
     counts: SocketCounts,
-    open: Open,
+    held: (Open, Option<Place<ClientKey>>),
 ) -> Response {
     let outbox = Arc::new(Outbox::default());
     let filled = Arc::clone(&outbox);
     let filling = async move {
-        let _open = open;
+        let _held = held;
         let filling = AssertUnwindSafe(fill(answers, &filled, lifecycle, counts));
         // A resolver that panics ends what it was asked for.
         if filling.catch_unwind().await.is_err() {

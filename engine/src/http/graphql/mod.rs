@@ -45,11 +45,11 @@ use crate::{
     call::CallOptions,
     graphql::{self, Completed, Executed, Execution, Limits, Takes},
     telemetry::trace::Span,
-    types::{ClientKey, Fair, LONG, NotDone, Place, beside},
+    types::{ClientKey, Fair, LONG, NotDone, Place, Turn},
 };
 
-/// How long a large answer may wait until it is written: its deadline may be over, and it is there.
-const WRITTEN_WITHIN: Duration = Duration::from_secs(5);
+/// How long a large answer waits for its turn to be written.
+const WRITTEN_WITHIN: Duration = Duration::from_secs(1);
 /// A client's own, smaller wish for a deadline.
 const REQUEST_TIMEOUT: &str = "x-request-timeout";
 
@@ -87,7 +87,7 @@ impl InFlight {
             max,
             shed: meter
                 .u64_counter("bff.http.requests.shed")
-                .with_description("Requests that were answered 503 because of http.max_in_flight.")
+                .with_description("Requests that were not executed because of http.max_in_flight, or of large ones that wait.")
                 .build(),
         }
     }
@@ -95,10 +95,13 @@ impl InFlight {
     /// A place for a request of `client`'s, until it is dropped.
     pub(super) fn take(&self, client: Option<ClientKey>) -> Result<Place<ClientKey>, TooMany> {
         let place = self.places.take(self.max, client, Instant::now);
-        place.ok_or_else(|| {
-            self.shed.add(1, &[]);
-            TooMany
-        })
+        place.ok_or_else(|| self.shed())
+    }
+
+    /// A request is not executed because there is too much else to do.
+    fn shed(&self) -> TooMany {
+        self.shed.add(1, &[]);
+        TooMany
     }
 }
 
@@ -112,7 +115,8 @@ impl TooMany {
 
 impl From<NotDone> for Refusal {
     fn from(_: NotDone) -> Self {
-        TooMany.into()
+        let problem = "The request could not be read.";
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, problem)
     }
 }
 
@@ -231,7 +235,11 @@ impl Endpoint {
                 let body = body::read(headers, body, deadline).await?;
                 match body.len() {
                     ..LONG => Sent::of_json(&body, max)?,
-                    _ => beside(deadline, move || Sent::of_json(&body, max)).await??,
+                    _ => {
+                        let turn = Turn::wait(client, deadline).await;
+                        let turn = turn.ok_or_else(|| self.in_flight.shed())?;
+                        turn.run(move || Sent::of_json(&body, max)).await??
+                    }
                 }
             }
         };
@@ -257,7 +265,7 @@ impl Endpoint {
             }
         };
         let mut request: Request = parameters.into_request(&self.persisted)?;
-        let _place = self.in_flight.take(client)?;
+        let place = self.in_flight.take(client)?;
         let (executable, execution) = (&served.executable, &self.execution);
         if form == Form::Events {
             let open = self.sockets.open(client).ok_or_else(|| {
@@ -273,7 +281,9 @@ impl Endpoint {
             return match answers.await {
                 Ok(answers) => {
                     let (lifecycle, counts) = (self.lifecycle.clone(), self.sockets.clone());
-                    Ok(events::respond(answers, lifecycle, counts, open))
+                    // What is no subscription is a request to its end.
+                    let place = (!answers.are_events()).then_some(place);
+                    Ok(events::respond(answers, lifecycle, counts, (open, place)))
                 }
                 Err(refused) => {
                     let completed = Completed::refused(refused.0);
@@ -355,12 +365,17 @@ async fn json(
     limits: &Limits,
     execution: &Execution,
 ) -> Result<Vec<u8>, Refusal> {
-    let json = match completed.size() {
-        ..LONG => completed.json(limits, execution),
-        _ => {
+    let turn = match completed.size() {
+        ..LONG => None,
+        _ => Turn::wait(None, Instant::now() + WRITTEN_WITHIN).await,
+    };
+    let json = match turn {
+        // It is executed, so it is answered, turn or no turn.
+        None => completed.json(limits, execution),
+        Some(turn) => {
             let (limits, execution) = (*limits, execution.clone());
-            let soon = Instant::now() + WRITTEN_WITHIN;
-            beside(soon, move || completed.json(&limits, &execution)).await?
+            let written = turn.run(move || completed.json(&limits, &execution));
+            written.await.map_err(|NotDone| Refusal::no_json())?
         }
     };
     json.map_err(|_| Refusal::no_json())

@@ -23,7 +23,7 @@ use super::{
 };
 use crate::{
     graphql::{self, Refused, Takes},
-    types::{LONG, beside},
+    types::{LONG, Turn},
 };
 
 /// How often a client is asked whether it is there; one that says nothing until the next time is not.
@@ -32,6 +32,8 @@ const PING: Duration = Duration::from_secs(25);
 const SEND: Duration = Duration::from_secs(30);
 /// How long the client may take to agree to the end.
 const GOODBYE: Duration = Duration::from_secs(2);
+/// How long a large message waits for its turn to be read.
+const TURN: Duration = Duration::from_secs(1);
 /// Operations of one connection at one time.
 const OPERATIONS: usize = 200;
 
@@ -85,9 +87,14 @@ pub(super) async fn serve(socket: WebSocket, connection: Connection) {
             message = messages.next() => match message {
                 Some(Ok(Message::Text(text))) if text.len() < LONG => read(text.as_str()),
                 Some(Ok(Message::Text(text))) => {
-                    let deadline = Instant::now() + client.connection.request_timeout;
-                    let said = beside(deadline, move || read(text.as_str())).await;
-                    said.unwrap_or(Err(Close::BUSY))
+                    let key = client.session.as_ref().and_then(|session| client_of(session));
+                    match Turn::wait(key, Instant::now() + TURN).await {
+                        Some(turn) => {
+                            let said = turn.run(move || read(text.as_str())).await;
+                            said.unwrap_or(Err(Close::BUSY))
+                        }
+                        None => read(text.as_str()),
+                    }
                 }
                 Some(Ok(Message::Binary(_))) => break Some(Close::NOT_TEXT),
                 // Answered by the library, or an answer.
