@@ -176,11 +176,11 @@ pub(crate) async fn serve(
             continue;
         };
         lifecycle.open.spawn(async move {
-            let greeted = select! {
+            let done = select! {
                 () = lasts.closing.cancelled() => return,
-                greeted = timeout(limits.header_timeout, tls.greet(socket)) => greeted,
+                done = timeout(limits.header_timeout, tls.handshake(socket)) => done,
             };
-            match greeted {
+            match done {
                 Ok(Ok(socket)) => {
                     connection::serve(socket, peer, router, activity, lasts).await;
                 }

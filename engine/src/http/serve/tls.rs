@@ -118,11 +118,11 @@ impl Tls {
         })
     }
 
-    /// Greets the client of `socket`. One that speaks plain HTTP is told so.
+    /// Does the handshake with the client of `socket`. One that speaks plain HTTP is told so.
     ///
     /// # Errors
     /// When it does not agree.
-    pub(super) async fn greet(&self, mut socket: Socket) -> io::Result<TlsStream<Socket>> {
+    pub(super) async fn handshake(&self, mut socket: Socket) -> io::Result<TlsStream<Socket>> {
         // A handshake begins with 22, a request with a letter.
         if socket.first_byte().await?.is_ascii_uppercase() {
             let answer = format!(
